@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/sdk
+
+go 1.26

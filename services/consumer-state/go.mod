@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/services/consumer-state
+
+go 1.26

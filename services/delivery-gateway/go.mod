@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/services/delivery-gateway
+
+go 1.26

@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/services/ingest
+
+go 1.26

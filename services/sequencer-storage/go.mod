@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/services/sequencer-storage
+
+go 1.26

@@ -1,0 +1,3 @@
+module github.com/lockstep-mq/lockstep/tools
+
+go 1.26
