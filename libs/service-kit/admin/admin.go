@@ -1,0 +1,46 @@
+// Package admin is the page operators and probes read: /healthz (the process runs), /readyz (it can work; 503 with the reason
+// otherwise) and /metrics (Prometheus).
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lockstep-mq/lockstep/libs/service-kit/life"
+)
+
+// Part serves the page on l, which it owns, for the life of the process. ready is asked at every /readyz and must not block.
+func Part(l net.Listener, ready func() error, metrics prometheus.Gatherer) life.Part {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	return life.Part{Name: "admin", Run: func(ctx context.Context) error {
+		failed := make(chan error, 1)
+		go func() { failed <- server.Serve(l) }() // ends at Close
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+		}
+		err := server.Close()
+		if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+			return served
+		}
+		return err
+	}}
+}
