@@ -1,0 +1,63 @@
+package settings_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/lockstep-mq/lockstep/libs/service-kit/settings"
+)
+
+func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings.yaml")
+	if err := os.WriteFile(path, []byte("a: file\nb: file\nin-file: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TEST_A", "environment")
+	t.Setenv("TEST_B", "environment")
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	a := fs.String("a", "default", "")
+	b := fs.String("b", "default", "")
+	inFile := fs.Int("in-file", 1, "")
+	none := fs.String("none", "default", "")
+	if err := fs.Parse([]string{"--a", "flag"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := settings.Load(fs, "TEST", path); err != nil {
+		t.Fatal(err)
+	}
+	if *a != "flag" || *b != "environment" || *inFile != 7 || *none != "default" {
+		t.Fatalf("got %q %q %d %q", *a, *b, *inFile, *none)
+	}
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct{ file, env, want string }{
+		"misspelt name":    {"adress: x\n", "", `no setting "adress"`},
+		"not yaml":         {"a: [\n", "", "settings file"},
+		"refused in file":  {"n: many\n", "", "n:"},
+		"refused variable": {"", "many", "TEST_N"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+			fs.Int("n", 1, "")
+			path := ""
+			if c.file != "" {
+				path = filepath.Join(dir, "s.yaml")
+				if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.env != "" {
+				t.Setenv("TEST_N", c.env)
+			}
+			if err := settings.Load(fs, "TEST", path); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
