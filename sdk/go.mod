@@ -1,3 +1,26 @@
 module github.com/lockstep-mq/lockstep/sdk
 
-go 1.26
+go 1.26.0
+
+require (
+	github.com/lockstep-mq/lockstep/api v0.0.0
+	github.com/lockstep-mq/lockstep/libs/message-common v0.0.0
+	github.com/lockstep-mq/lockstep/libs/rsocket v0.0.0
+	github.com/mattn/go-sqlite3 v1.14.53
+	go.uber.org/goleak v1.3.0
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
+	github.com/zeebo/xxh3 v1.1.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+)
+
+replace (
+	github.com/lockstep-mq/lockstep/api => ../api
+	github.com/lockstep-mq/lockstep/libs/message-common => ../libs/message-common
+	github.com/lockstep-mq/lockstep/libs/rsocket => ../libs/rsocket
+)
