@@ -1,0 +1,10 @@
+module github.com/lockstep-mq/lockstep/libs/rsocket
+
+go 1.26
+
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/rsocket/rsocket-go v0.8.16
+)
+
+require go.uber.org/atomic v1.7.0 // indirect
