@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -69,7 +70,7 @@ func (s faultStream) RecvMsg(m any) error { return restore(s.ClientStream.RecvMs
 func (s faultStream) SendMsg(m any) error { return restore(s.ClientStream.SendMsg(m)) }
 
 func restore(err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return FromStatus(err)

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,8 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	if reg != nil {
 		// One process may run several services over one registry; they share the counter.
 		if err := reg.Register(m.calls); err != nil {
-			if already, ok := err.(prometheus.AlreadyRegisteredError); ok {
+			var already prometheus.AlreadyRegisteredError
+			if errors.As(err, &already) {
 				m.calls = already.ExistingCollector.(*prometheus.CounterVec)
 			}
 		}

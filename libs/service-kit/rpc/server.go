@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -107,7 +108,9 @@ func Serve(ctx context.Context, s *grpc.Server, l net.Listener, grace time.Durat
 		s.Stop()
 		<-stopped
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
 	return nil
 }
 
