@@ -14,6 +14,7 @@ type Outbound struct {
 	source Source
 	next   *Outbound // in the ring of ready streams
 	failed error
+	done   bool // Complete was called
 	credit uint32
 	busy   uint8 // callbacks running: Next on the writer, Requested on the reader
 	queued bool  // in the ring
@@ -46,6 +47,17 @@ func (o *Outbound) Fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o.failLocked(err)
+	c.readyLocked(o)
+}
+
+// Complete ends the stream without a payload and without credit, once what was taken from the
+// source is written: for a source that learns of its end while its peer's credit is used up. It
+// may come from any goroutine; a Fail before it wins.
+func (o *Outbound) Complete() {
+	c := o.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o.done = true
 	c.readyLocked(o)
 }
 
@@ -98,7 +110,7 @@ func (c *Conn) readyLocked(o *Outbound) {
 	if o.over || o.queued || o.asking || o.source == nil || c.ended {
 		return
 	}
-	if o.failed == nil && (o.credit == 0 || o.idle) {
+	if o.failed == nil && !o.done && (o.credit == 0 || o.idle) {
 		return
 	}
 	o.queued = true
@@ -129,6 +141,11 @@ func (c *Conn) pullLocked(o *Outbound) (outFrame, bool) {
 	}
 	if o.failed != nil {
 		f := errorFrame(o.id, streamError(o.failed))
+		c.finishLocked(o)
+		return f, true
+	}
+	if o.done {
+		f := newFrame(o.id, core.FrameTypePayload, core.FlagComplete).sealed()
 		c.finishLocked(o)
 		return f, true
 	}

@@ -39,7 +39,9 @@ type Responder interface {
 // Source is the sending end of one request-stream, pulled by the connection's writer.
 type Source interface {
 	// Next returns the stream's next payload. It is called only while the stream has credit and
-	// the socket drains (I2), never concurrently for one stream, and must not block.
+	// the socket drains (I2), never concurrently for one stream, and must not block. A source
+	// that knows its last payload answers EmitAndComplete with it: Complete would only be asked
+	// for on the next credit (or see Outbound.Complete).
 	Next() (Payload, Signal)
 
 	// Requested tells of every credit the peer gives, the first one included. It is called from
