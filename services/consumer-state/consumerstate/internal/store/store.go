@@ -11,8 +11,8 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
-	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/roster"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/roster"
 )
 
 // FileName is the database within the data directory.
