@@ -81,7 +81,7 @@ func (f *Feed) At(epoch lane.Epoch, seq lane.Sequence, l *Listener) (View, error
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.at.Epoch != epoch {
-		return View{}, epochMismatch(f.id, epoch, f.at.Epoch)
+		return View{}, EpochMismatch(f.id, epoch, f.at.Epoch)
 	}
 	if p := f.ring.find(seq); p != nil {
 		return View{Parcel: p}, nil
@@ -288,7 +288,8 @@ func (f *Feed) place() parcel.Place {
 	return at
 }
 
-func epochMismatch(id lane.ID, have, want lane.Epoch) error {
+// EpochMismatch refuses a position of another history of the lane.
+func EpochMismatch(id lane.ID, have, want lane.Epoch) error {
 	return fault.New(fault.EpochMismatch, "the position belongs to history %d of lane %v, which is now in history %d: verify the replica, or start anew", have, id, want).
-		With("epoch", uintText(uint64(want)))
+		With("epoch", Text(want))
 }

@@ -179,4 +179,5 @@ func (f *Feed) say(now time.Time, statusInterval, heartbeat time.Duration) time.
 	return heartbeat
 }
 
-func uintText(v uint64) string { return strconv.FormatUint(v, 10) }
+// Text writes a sequence or an epoch as a detail of a fault.
+func Text[N lane.Sequence | lane.Epoch](n N) string { return strconv.FormatUint(uint64(n), 10) }

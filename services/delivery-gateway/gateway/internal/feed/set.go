@@ -9,6 +9,7 @@ import (
 	notifyv1 "github.com/lockstep-mq/lockstep/api/notify/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/storage"
 )
 
 // Hints is where notifications come from; nil functions are never called. Follow's stop returns at once.
@@ -26,6 +27,8 @@ type Config struct {
 	HeartbeatInterval time.Duration
 	// Linger is how long a lane is followed after its last listener left. Default 30 s.
 	Linger time.Duration
+	// MaxLanes may be followed at once; one more is refused as Overloaded. Default 16,384.
+	MaxLanes int
 }
 
 func (c Config) withDefaults() Config {
@@ -36,6 +39,9 @@ func (c Config) withDefaults() Config {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
+	}
+	if c.MaxLanes <= 0 {
+		c.MaxLanes = 16384
 	}
 	return c
 }
@@ -82,6 +88,25 @@ func (s *Set) Lanes() int {
 	return len(s.lanes)
 }
 
+// Standing is where a lane stands as far as heard, if it is followed.
+func (s *Set) Standing(id lane.ID) (storage.Standing, bool) {
+	s.mu.Lock()
+	e := s.lanes[id]
+	s.mu.Unlock()
+	if e == nil {
+		return storage.Standing{}, false
+	}
+	select {
+	case <-e.ready:
+	default:
+		return storage.Standing{}, false
+	}
+	if e.feed == nil {
+		return storage.Standing{}, false
+	}
+	return e.feed.Standing(), true
+}
+
 // Open gives the lane's feed, beginning to follow it if nobody did. Every Open that succeeds needs one release.
 func (s *Set) Open(ctx context.Context, id lane.ID) (f *Feed, release func(), err error) {
 	s.mu.Lock()
@@ -90,6 +115,10 @@ func (s *Set) Open(ctx context.Context, id lane.ID) (f *Feed, release func(), er
 		if s.ctx.Err() != nil {
 			s.mu.Unlock()
 			return nil, nil, fault.New(fault.Unavailable, "the gateway is stopping: connect to another")
+		}
+		if len(s.lanes) >= s.cfg.MaxLanes {
+			s.mu.Unlock()
+			return nil, nil, fault.New(fault.Overloaded, "this gateway follows its %d lanes already: connect to another", s.cfg.MaxLanes).With("retry_after_ms", "5000")
 		}
 		e = &entry{ready: make(chan struct{})}
 		s.lanes[id] = e

@@ -1,0 +1,25 @@
+// Package gateway delivers streams to consumers over RSocket.
+//
+//	                   ┌────────────────────────── gateway ──────────────────────────────┐
+//	NATS hints ───────▶│ feed: one follower and one ring per lane, shared by all         │
+//	storage (gRPC) ───▶│   │            catchup: blocks below the ring ◀── cache (Redis)  │══▶ consumers (RSocket:
+//	                   │   └──▶ subscription: cursor, credit, byte window; no queue      │    TCP, TLS, WebSocket)
+//	storage state ────▶│ bootstrap: chunks, bounded read-ahead                           │
+//	consumer-state ◀───│ session: incarnations, fencing ◀── acks: coalesced, forwarded   │◀── acks, status
+//	                   └─────────────────────────────────────────────────────────────────┘
+//
+// What a consumer says is in api/delivery/v1, where it says it in libs/message-common/protocol. The rooms are in internal/, each
+// with its own promise. This package ties them: configuration, life cycle, and one method per route.
+//
+// Promises (S5 and others are those of DESIGN, the system's):
+//
+//	I1  S5: fresh deliveries of a subscription are exactly previous+1; after a position p the first batch holds p+1.
+//	I2  a batch is encoded once and shared by all connections; a consumer costs a cursor, its credit and its socket.
+//	I3  S8: requests that name an incarnation are served only if it is the live one on that connection.
+//	I4  S12: with a tokens file, nothing of a stream reaches a connection whose token does not grant it; checked at SETUP and at
+//	    every request that names a stream.
+//	I5  S13: rings, blocks, read-ahead, waiting acks, connections and streams per connection are bounded by Config; over a bound is
+//	    answered, never queued.
+//	I6  NATS, Redis, consumer-state or storage away: what can go on goes on, and all comes back by itself.
+//	I7  any gateway serves any consumer: nothing a consumer needs later is kept here.
+package gateway

@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"context"
+
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
+	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/subscription"
+)
+
+// RequestStream opens subscribe, range and bootstrap. It runs on the connection's reader, so whatever asks another service is done by
+// a task of its own; the engine bounds the streams, and with them the tasks, of a connection.
+func (c *connection) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
+	source, err := c.open(req, out)
+	if err != nil {
+		return nil, refusal.Of(c.s.metrics.refusal(err))
+	}
+	return source, nil
+}
+
+func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
+	route, err := c.route(req)
+	if err != nil {
+		return nil, err
+	}
+	switch route {
+	case protocol.RouteSubscribe:
+		in := new(deliveryv1.SubscribeRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.subscribe(in, out)
+	case protocol.RouteRange:
+		in := new(deliveryv1.RangeRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.rangeOf(in, out)
+	case protocol.RouteBootstrap:
+		in := new(deliveryv1.BootstrapRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.bootstrap(in, out)
+	}
+	return nil, unknownRoute(route, "request-stream")
+}
+
+func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Outbound) (rsocket.Source, error) {
+	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+		return nil, err
+	}
+	window := c.s.cfg.WindowBytes
+	if in.GetWindowBytes() > 0 {
+		window = int64(min(in.GetWindowBytes(), uint64(c.s.cfg.MaxWindowBytes)))
+	}
+	sub := subscription.New(out, window, c.s.metrics.delivered)
+	if in.GetIncarnation() != 0 {
+		one, err := c.sessionOf(in.GetStream(), in.GetConsumerId(), in.GetIncarnation())
+		if err != nil {
+			return nil, err
+		}
+		leave, err := c.s.sessions.Join(one, sub.Fail)
+		if err != nil {
+			return nil, err
+		}
+		sub.OnClose(leave)
+	}
+	return sub, c.begin(sub, in.GetStream(), in.GetPartition(), func(ctx context.Context, f *feed.Feed) (subscription.Reading, error) {
+		after := lane.Position{Epoch: lane.Epoch(in.GetAfter().GetEpoch()), Sequence: lane.Sequence(in.GetAfter().GetSequence())}
+		if in.GetFromTail() {
+			if err := c.s.feeds.Refresh(ctx, f); err != nil {
+				return subscription.Reading{}, err
+			}
+			at := f.Standing()
+			after = lane.Position{Epoch: at.Epoch, Sequence: at.Tail}
+		}
+		after, err := c.settle(ctx, f, after)
+		return subscription.Reading{After: after}, err
+	})
+}
+
+func (c *connection) rangeOf(in *deliveryv1.RangeRequest, out *rsocket.Outbound) (rsocket.Source, error) {
+	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+		return nil, err
+	}
+	if in.GetFrom() == 0 || in.GetUntil() != 0 && in.GetUntil() < in.GetFrom() {
+		return nil, fault.New(fault.InvalidArgument, "[%d, %d) is not a range: sequences begin at 1, and until is exclusive", in.GetFrom(), in.GetUntil())
+	}
+	sub := subscription.New(out, c.s.cfg.WindowBytes, c.s.metrics.delivered)
+	return sub, c.begin(sub, in.GetStream(), in.GetPartition(), func(ctx context.Context, f *feed.Feed) (subscription.Reading, error) {
+		if in.GetUntil() == 0 || lane.Sequence(in.GetUntil()) > f.Standing().Tail+1 {
+			if err := c.s.feeds.Refresh(ctx, f); err != nil {
+				return subscription.Reading{}, err
+			}
+		}
+		after, err := c.settle(ctx, f, lane.Position{Epoch: lane.Epoch(in.GetEpoch()), Sequence: lane.Sequence(in.GetFrom() - 1)})
+		until := f.Standing().Tail + 1
+		if in.GetUntil() != 0 {
+			until = min(until, lane.Sequence(in.GetUntil()))
+		}
+		return subscription.Reading{After: after, Until: until}, err
+	})
+}
+
+// begin opens the lane in a task, asks where to read, and starts sub.
+func (c *connection) begin(sub *subscription.Subscription, stream string, partition uint32, where func(context.Context, *feed.Feed) (subscription.Reading, error)) error {
+	started := c.s.task(func(context.Context) {
+		ctx, cancel := context.WithTimeout(c.ctx, openTimeout)
+		defer cancel()
+		f, release, err := c.lane(ctx, stream, partition)
+		if err != nil {
+			sub.Fail(c.s.metrics.refusal(err))
+			return
+		}
+		r, err := where(ctx, f)
+		if err != nil {
+			release()
+			sub.Fail(c.s.metrics.refusal(err))
+			return
+		}
+		r.Feed, r.Release, r.Older = f, release, c.s.older
+		sub.Begin(r)
+	})
+	if !started {
+		sub.Closed()
+		return stopping()
+	}
+	return nil
+}
+
+func (c *connection) lane(ctx context.Context, name string, partition uint32) (*feed.Feed, func(), error) {
+	stream, err := c.s.streams.Get(ctx, lane.StreamName(name))
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := streams.Lane(stream, partition)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.s.feeds.Open(ctx, id)
+}
+
+// settle checks a position against the lane. What this gateway has not heard of yet may be true all the same: storage is asked before
+// a position is refused. Epoch 0, and sequence 0 of any epoch, take the lane's.
+func (c *connection) settle(ctx context.Context, f *feed.Feed, after lane.Position) (lane.Position, error) {
+	at := f.Standing()
+	if after.Epoch > at.Epoch || after.Sequence > at.Tail {
+		if err := c.s.feeds.Refresh(ctx, f); err != nil {
+			return after, err
+		}
+		at = f.Standing()
+	}
+	if after.Epoch == 0 || after.Sequence == 0 {
+		after.Epoch = at.Epoch
+	}
+	switch {
+	case after.Epoch != at.Epoch:
+		return after, feed.EpochMismatch(f.Lane(), after.Epoch, at.Epoch)
+	case after.Sequence > at.Tail:
+		return after, fault.New(fault.AheadOfTail, "the position %v is ahead of the tail %d of stream %q, partition %d: it belongs to another stream, or acknowledged records were lost",
+			after, at.Tail, f.Stream(), f.Lane().Partition).With("tail", feed.Text(at.Tail))
+	}
+	return after, nil
+}
+
+func (c *connection) bootstrap(in *deliveryv1.BootstrapRequest, out *rsocket.Outbound) (rsocket.Source, error) {
+	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+		return nil, err
+	}
+	release, err := c.s.slots.Take()
+	if err != nil {
+		return nil, err
+	}
+	source := bootstrap.New(c.ctx, out)
+	started := c.s.task(func(context.Context) {
+		defer release()
+		ctx := source.Context()
+		var stream *streamv1.Stream
+		var id lane.ID
+		stream, err := c.s.streams.Get(ctx, lane.StreamName(in.GetStream()))
+		if err == nil {
+			id, err = streams.Lane(stream, in.GetPartition())
+		}
+		if err == nil && !stream.GetSpec().GetKeyed() {
+			err = fault.New(fault.NotKeyed, "stream %q has no keys and so no state to bootstrap from: subscribe instead", in.GetStream())
+		}
+		if err != nil {
+			source.Fail(c.s.metrics.refusal(err))
+			source.Closed()
+			return
+		}
+		source.Pump(c.s.storage, lane.StreamName(in.GetStream()), id)
+	})
+	if !started {
+		release()
+		source.Closed()
+		return nil, stopping()
+	}
+	return source, nil
+}
+
+func stopping() error {
+	return fault.New(fault.Unavailable, "the gateway is stopping: connect to another")
+}
