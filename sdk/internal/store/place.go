@@ -16,6 +16,7 @@ import (
 const (
 	generationPattern = "%06d.db"
 	lockName          = "lock"
+	keepSuffix        = ".keep"
 )
 
 // Place is where a replica lies on disk.
@@ -164,6 +165,9 @@ func (p Place) Clean() (held int, err error) {
 		if file == current {
 			continue
 		}
+		if _, err := os.Stat(file + keepSuffix); err == nil {
+			continue
+		}
 		if isHeld(file) {
 			held++
 			continue
@@ -215,4 +219,13 @@ func syncFile(file string) error {
 		return fmt.Errorf("sync file %s: %w", file, err)
 	}
 	return nil
+}
+
+// Keep marks a generation so that Clean leaves it: something of the user's was not carried over from it.
+func Keep(file string) error {
+	f, err := os.OpenFile(file+keepSuffix, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("mark %s to be kept: %w", file, err)
+	}
+	return f.Close()
 }
