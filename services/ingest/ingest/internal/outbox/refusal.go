@@ -1,0 +1,100 @@
+package outbox
+
+import (
+	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+)
+
+// refused settles duplicates and faults of a refused batch and launches the rest at once, ahead of the next draft (I1).
+func (w *worker) refused(d *draft, refusals []*sequencerv1.RunRefusal) {
+	parts := append([]part(nil), d.parts...)
+	if len(refusals) != len(parts) {
+		w.fail(d, fault.New(fault.Internal, "the sequencer refused %d runs of a batch of %d; nothing was written", len(refusals), len(parts)))
+		d.reset()
+		w.spare = d
+		return
+	}
+	d.reset()
+	before, after := uint32(0), uint32(0)
+	for i, p := range parts {
+		before += countOf(p.spans)
+		left := w.settleRefusal(p, refusals[i])
+		after += countOf(left)
+		parts[i].spans = left
+	}
+	if after == before {
+		// Resubmission ends because every round settles at least one record; an answer that refuses nothing would go round for ever.
+		for _, p := range parts {
+			p.run.settle(p.spans, Fate{Err: fault.New(fault.Internal, "the sequencer refused the batch without naming a record; nothing was written")})
+		}
+		w.spare = d
+		return
+	}
+	for _, p := range parts {
+		if len(p.spans) == 0 {
+			continue
+		}
+		if why := w.hopeless(p.run); why != nil {
+			p.run.settle(p.spans, Fate{Err: why})
+			continue
+		}
+		d.add(p)
+	}
+	w.sift()
+	if d.empty() {
+		w.spare = d
+		return
+	}
+	// The rest flies before what has gathered since.
+	gathered := w.next
+	w.next = d
+	w.launch()
+	w.spare, w.next = w.next, gathered
+}
+
+// settleRefusal settles what one refusal names and gives the spans that are left to send.
+func (w *worker) settleRefusal(p part, refusal *sequencerv1.RunRefusal) []Span {
+	left := p.spans
+	done := uint32(0) // records of the part in front of left
+	var kept []Span   // in front of left, and not a duplicate
+	for _, dup := range refusal.GetDuplicates() {
+		if dup.GetOffset() < done || dup.GetCount() == 0 {
+			continue // not in order or overlapping: not believed
+		}
+		var skipped, repeated []Span
+		skipped, left = split(left, dup.GetOffset()-done)
+		repeated, left = split(left, dup.GetCount())
+		done = dup.GetOffset() + dup.GetCount()
+		kept = append(kept, skipped...)
+		p.run.settle(repeated, Fate{Epoch: lane.Epoch(dup.GetEpoch()), Sequence: lane.Sequence(dup.GetFirstSequence()), Duplicate: true})
+	}
+	if len(kept) > 0 {
+		left = append(kept, left...)
+	}
+	if f := refusal.GetFault(); f.GetReason() != "" {
+		why := fault.Restore(fault.Reason(f.GetReason()), f.GetMessage(), f.GetDetails())
+		if why.Reason().Temporary() {
+			p.run.Session.Break()
+		}
+		p.run.settle(left, Fate{Err: why})
+		return nil
+	}
+	return left
+}
+
+// split cuts spans behind their first n records.
+func split(spans []Span, n uint32) (front, back []Span) {
+	for i, s := range spans {
+		if n == 0 {
+			return spans[:i:i], spans[i:]
+		}
+		if n < s.Count {
+			front = append(append(front, spans[:i]...), Span{s.First, n})
+			back = append(append(back, Span{s.First + n, s.Count - n}), spans[i+1:]...)
+			return front, back
+		}
+		n -= s.Count
+	}
+	return spans, nil
+}

@@ -1,0 +1,89 @@
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+
+	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
+	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/intake"
+	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
+)
+
+// server speaks ingest.v1.Ingest.
+type server struct {
+	ingestv1.UnimplementedIngestServer
+	cfg       Config
+	in        *intake.Intake
+	sequencer sequencerv1.SequencerClient
+	metrics   *metrics
+}
+
+func (s *server) OpenProducer(ctx context.Context, r *ingestv1.OpenProducerRequest) (*ingestv1.OpenProducerResponse, error) {
+	id := r.GetProducerId()
+	if id == "" {
+		id = "p-" + strings.ToLower(rand.Text())
+	}
+	if err := lane.CheckName("producer", id); err != nil {
+		return nil, err
+	}
+	answer, err := s.sequencer.OpenProducer(ctx, &sequencerv1.OpenProducerRequest{ProducerId: id})
+	if err != nil {
+		return nil, err
+	}
+	return &ingestv1.OpenProducerResponse{ProducerId: id, ProducerEpoch: answer.GetProducerEpoch()}, nil
+}
+
+func (s *server) Publish(ctx context.Context, r *ingestv1.PublishRequest) (*ingestv1.PublishResponse, error) {
+	q := s.in.Take(ctx, intake.FromProto(r, nil), outbox.Patience(s.cfg.OverloadWait))
+	select {
+	case <-q.Done():
+	case <-ctx.Done():
+		return nil, fault.New(fault.UnknownOutcome, "the call ended before the records were answered; they may still be written: %w", ctx.Err())
+	}
+	if err := q.Err(); err != nil {
+		s.metrics.refused(q.Count(), err)
+		return nil, err
+	}
+	return s.respond(q), nil
+}
+
+// PublishStream reads requests ahead, within StreamReadAheadBytes, and answers them in order.
+//
+//	Recv ─▶ Take ─▶ unanswered (in order) ─▶ wait for each ─▶ Send
+func (s *server) PublishStream(call grpc.BidiStreamingServer[ingestv1.PublishRequest, ingestv1.PublishResponse]) error {
+	c := &publishCall{
+		server: s, call: call, ctx: call.Context(),
+		window:     semaphore.NewWeighted(s.cfg.StreamReadAheadBytes),
+		unanswered: make(chan flight, maxUnanswered),
+	}
+	go c.read() // ends when the call does
+	return c.answer()
+}
+
+// respond makes the answer of a request that is done.
+func (s *server) respond(q *intake.Request) *ingestv1.PublishResponse {
+	outcomes := s.in.Finish(q)
+	made := make([]ingestv1.Outcome, len(outcomes))
+	answer := &ingestv1.PublishResponse{Outcomes: make([]*ingestv1.Outcome, len(outcomes))}
+	for i, o := range outcomes {
+		m := &made[i]
+		answer.Outcomes[i] = m
+		m.Count = o.Count
+		if o.Err != nil {
+			s.metrics.refused(o.Count, o.Err)
+			m.Fault = rpc.Proto(o.Err)
+			continue
+		}
+		s.metrics.published(o.Count, o.Duplicate)
+		m.Partition, m.Epoch, m.FirstSequence, m.Duplicate = uint32(o.Partition), uint64(o.Epoch), uint64(o.FirstSequence), o.Duplicate
+	}
+	return answer
+}
