@@ -60,8 +60,30 @@ CREATE TABLE floor (
 INSERT INTO floor VALUES (1, 0);
 `
 
-// prepare makes the schema in an empty file and refuses a file that is not ours (I3).
+// prepare makes the schema in an empty file and refuses a file that is not ours (I3). Only then may anything be written, and choosing
+// the journal is a write.
 func prepare(ctx context.Context, db *sql.DB, path string) error {
+	empty, err := check(ctx, db, path)
+	if err != nil {
+		return err
+	}
+	var journal string
+	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&journal); err != nil {
+		return err
+	}
+	if journal != "wal" {
+		return fmt.Errorf("%s: the file system does not let SQLite keep a write-ahead log (journal mode %s): put the data directory on a local disk", path, journal)
+	}
+	if !empty {
+		return nil
+	}
+	return inTransaction(ctx, db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion))
+		return err
+	})
+}
+
+func check(ctx context.Context, db *sql.DB, path string) (empty bool, err error) {
 	var application, version, tables int64
 	for pragma, into := range map[string]*int64{
 		"PRAGMA application_id":              &application,
@@ -69,27 +91,24 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 		"SELECT count(*) FROM sqlite_schema": &tables,
 	} {
 		if err := db.QueryRowContext(ctx, pragma).Scan(into); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if application == 0 && version == 0 && tables == 0 {
-		return inTransaction(ctx, db, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion))
-			return err
-		})
+		return true, nil
 	}
 	if application != applicationID {
-		return fault.New(fault.ForeignData, "%s is a database of another program: give another data directory; it was not changed", path)
+		return false, fault.New(fault.ForeignData, "%s is a database of another program: give another data directory; it was not changed", path)
 	}
 	if version != schemaVersion {
-		return fault.New(fault.UnsupportedVersion, "%s has schema version %d and this program reads version %d: start the program that wrote it, or a newer one; it was not changed", path, version, schemaVersion)
+		return false, fault.New(fault.UnsupportedVersion, "%s has schema version %d and this program reads version %d: start the program that wrote it, or a newer one; it was not changed", path, version, schemaVersion)
 	}
 	var verdict string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return err
+		return false, err
 	}
 	if verdict != "ok" {
-		return fault.New(fault.Corrupt, "%s is damaged (%s): restore it from a copy, or move it away to begin without cursors; it was not changed", path, verdict)
+		return false, fault.New(fault.Corrupt, "%s is damaged (%s): restore it from a copy, or move it away to begin without cursors; it was not changed", path, verdict)
 	}
-	return nil
+	return false, nil
 }

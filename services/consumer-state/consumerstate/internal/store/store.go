@@ -38,7 +38,7 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	}
 	path := filepath.Join(dir, FileName)
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
-		"_journal_mode=WAL&_synchronous=FULL&_foreign_keys=on&_txlock=immediate&_busy_timeout=%d", busyTimeoutMs)}
+		"_synchronous=FULL&_foreign_keys=on&_txlock=immediate&_busy_timeout=%d", busyTimeoutMs)}
 	db, err := sql.Open("sqlite3", dsn.String())
 	if err != nil {
 		_ = held.Close()
