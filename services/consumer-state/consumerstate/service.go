@@ -36,18 +36,19 @@ type Service struct {
 
 // New opens the database and the ports, so that whatever is wrong with them is said before anything runs.
 func New(cfg Config, deps Deps) (_ *Service, err error) {
-	if err := cfg.complete(); err != nil {
-		return nil, err
-	}
-	if deps.Now == nil {
-		deps.Now = time.Now
-	}
-	s := &Service{cfg: cfg, deps: deps, listener: cfg.Listener, tails: lag.NewBook(cfg.MaxLanes, cfg.TailStaleAfter)}
+	s := &Service{deps: deps, listener: cfg.Listener}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
 		}
 	}()
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		s.deps.Now = time.Now
+	}
+	s.cfg, s.tails = cfg, lag.NewBook(cfg.MaxLanes, cfg.TailStaleAfter)
 	if cfg.AdminAddress != "" {
 		if deps.Gatherer == nil {
 			return nil, fault.New(fault.InvalidArgument, "an admin page needs metrics to show: set Deps.Gatherer")
@@ -125,7 +126,7 @@ func (s *Service) Address() string { return s.listener.Addr().String() }
 func (s *Service) nowMs() int64 { return s.deps.Now().UnixMilli() }
 
 func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fault.New(fault.InUse, "address %s is in use: stop the process that has it, or choose another (%w)", address, err)
 	}
