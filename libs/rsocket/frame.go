@@ -26,11 +26,11 @@ type inFrame struct {
 	typ   core.FrameType
 	flags core.FrameFlag
 	word  uint32 // initial request N, request N or error code, by type
-	payload
+	content
 }
 
-// payload is the metadata and data part of a received frame.
-type payload struct {
+// content is the metadata and data part of a received frame.
+type content struct {
 	metadata    []byte
 	data        []byte
 	hasMetadata bool
@@ -59,10 +59,10 @@ func parseFrame(raw []byte) (inFrame, error) {
 	switch f.typ {
 	case core.FrameTypeRequestStream, core.FrameTypeRequestChannel:
 		if f.word, rest, ok = cutWord(rest); ok {
-			f.payload, ok = splitPayload(f.flags, rest)
+			f.content, ok = splitPayload(f.flags, rest)
 		}
 	case core.FrameTypeRequestResponse, core.FrameTypeRequestFNF, core.FrameTypePayload:
-		f.payload, ok = splitPayload(f.flags, rest)
+		f.content, ok = splitPayload(f.flags, rest)
 	case core.FrameTypeRequestN:
 		f.word, _, ok = cutWord(rest)
 	case core.FrameTypeError:
@@ -83,19 +83,19 @@ func cutWord(b []byte) (uint32, []byte, bool) {
 	return binary.BigEndian.Uint32(b), b[wordBytes:], true
 }
 
-func splitPayload(flags core.FrameFlag, b []byte) (payload, bool) {
+func splitPayload(flags core.FrameFlag, b []byte) (content, bool) {
 	if flags&core.FlagMetadata == 0 {
-		return payload{data: b}, true
+		return content{data: b}, true
 	}
 	if len(b) < metadataLengthBytes {
-		return payload{}, false
+		return content{}, false
 	}
 	n := uint24(b)
 	b = b[metadataLengthBytes:]
 	if n > len(b) {
-		return payload{}, false
+		return content{}, false
 	}
-	return payload{metadata: b[:n:n], data: b[n:], hasMetadata: true}, true
+	return content{metadata: b[:n:n], data: b[n:], hasMetadata: true}, true
 }
 
 func uint24(b []byte) int { return int(b[0])<<16 | int(b[1])<<8 | int(b[2]) }
