@@ -318,7 +318,6 @@ func TestStockResponder(t *testing.T) {
 		}
 	})
 	t.Run("stock client", func(t *testing.T) {
-		result := make(chan error, 1)
 		conns := make(chan *rsocket.Conn, 1)
 		s := &echo.Server{Accepted: func(_ rsocket.Setup, conn *rsocket.Conn) { conns <- conn }}
 		address := serve(t, "tcp", s.Accept)
