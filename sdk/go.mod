@@ -8,6 +8,7 @@ require (
 	github.com/lockstep-mq/lockstep/libs/rsocket v0.0.0
 	github.com/mattn/go-sqlite3 v1.14.53
 	github.com/zeebo/xxh3 v1.1.0
+	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
 
@@ -22,7 +23,6 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
-	google.golang.org/grpc v1.85.0 // indirect
 )
 
 replace (

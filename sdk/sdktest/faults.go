@@ -1,0 +1,133 @@
+package sdktest
+
+import (
+	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
+	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"google.golang.org/protobuf/proto"
+
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+)
+
+// faults are what was asked for and has not happened yet. Protected by the provider's mutex.
+type faults struct {
+	dropDeliveries    int
+	corruptBatches    int
+	wrongDigests      int
+	withholdDigests   bool
+	bootstrapLosesRow bool
+	bootstrapStops    bool
+	publishes         []publishFault
+}
+
+type publishFault struct {
+	reason  fault.Reason
+	written bool
+}
+
+func (p *Provider) fault(change func(*faults)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.faults)
+}
+
+// DropDeliveries makes the next n batches be skipped by subscriptions: a gap. Ranges still have them.
+func (p *Provider) DropDeliveries(n int) { p.fault(func(f *faults) { f.dropDeliveries = n }) }
+
+// CorruptBatches flips a bit in each of the next n delivered batches.
+func (p *Provider) CorruptBatches(n int) { p.fault(func(f *faults) { f.corruptBatches = n }) }
+
+// WrongDigests makes the next n digests beside batches be those of another state.
+func (p *Provider) WrongDigests(n int) { p.fault(func(f *faults) { f.wrongDigests = n }) }
+
+// WithholdDigests keeps digests away from batches, so that they come with heartbeats only.
+func (p *Provider) WithholdDigests(withhold bool) {
+	p.fault(func(f *faults) { f.withholdDigests = withhold })
+}
+
+// BootstrapLosesRow makes the next bootstrap leave out a row, without a sign of it but the digest.
+func (p *Provider) BootstrapLosesRow() { p.fault(func(f *faults) { f.bootstrapLosesRow = true }) }
+
+// BootstrapStops makes bootstraps stall before their end until it is called with false.
+func (p *Provider) BootstrapStops(stops bool) {
+	p.fault(func(f *faults) { f.bootstrapStops = stops })
+}
+
+// FailPublish makes the next publish request be answered with the reason. written says whether its records are stored all the same, as
+// behind fault.UnknownOutcome they may be. Calls queue up.
+func (p *Provider) FailPublish(reason fault.Reason, written bool) {
+	p.fault(func(f *faults) { f.publishes = append(f.publishes, publishFault{reason, written}) })
+}
+
+// Heartbeat sends every subscription a status with tail and digest now.
+func (p *Provider) Heartbeat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		for _, l := range s.lanes {
+			l.beat()
+		}
+	}
+}
+
+// Disconnect ends every consumer's connection.
+func (p *Provider) Disconnect() {
+	p.mu.Lock()
+	conns := make([]interface{ Close() error }, 0, len(p.conns))
+	for c := range p.conns {
+		conns = append(conns, c)
+	}
+	p.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // it never fails
+	}
+}
+
+// Expire removes the records below head from a partition's log, as retention does. The state stays.
+func (p *Provider) Expire(name string, partition uint32, head uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.lane(name, partition)
+	if err != nil {
+		return err
+	}
+	if lane.Sequence(head) > l.tail+1 {
+		return fault.New(fault.AheadOfTail, "the tail is %d", l.tail)
+	}
+	l.head = max(l.head, lane.Sequence(head))
+	for len(l.batches) > 0 && l.batches[0].last < l.head {
+		l.batches = l.batches[1:]
+	}
+	return nil
+}
+
+// CutHistory forgets the records behind tail, as a restore from an older copy does: the lane begins a new epoch.
+func (p *Provider) CutHistory(name string, partition uint32, tail uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.lane(name, partition)
+	if err != nil {
+		return err
+	}
+	old := l.records()
+	cut := newLaneLog(l.id, l.seed, l.keyed)
+	l.epoch++
+	l.batches, l.tail, l.head, l.state, l.set, l.chain = nil, 0, 1, cut.state, cut.set, batch.Chain{}
+	if n := min(int(tail), len(old)); n > 0 {
+		l.append(old[:n])
+	}
+	for f := range l.followers {
+		f.out.Fail(refusal(fault.New(fault.EpochMismatch, "the lane is in epoch %d", l.epoch).With("epoch", text(uint64(l.epoch)))))
+	}
+	return nil
+}
+
+// wrong gives the mark of a state with one row more.
+func wrong(m *streamv1.DigestMark) *streamv1.DigestMark {
+	w := proto.CloneOf(m)
+	sum, _ := digest.ParseSum(m.GetSum())
+	sum.Lo++
+	w.Sum = sum.Append(nil)
+	return w
+}

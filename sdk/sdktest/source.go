@@ -1,0 +1,271 @@
+package sdktest
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
+	"github.com/lockstep-mq/lockstep/libs/message-common/state"
+	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/sdk/internal/route"
+)
+
+// RequestStream opens subscriptions, ranges and bootstraps.
+func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
+	to, _ := route.Decode(req.Metadata)
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	var source rsocket.Source
+	var err error
+	switch to {
+	case protocol.RouteSubscribe:
+		source, err = r.p.subscribe(req, out)
+	case protocol.RouteRange:
+		source, err = r.p.rangeOf(req)
+	case protocol.RouteBootstrap:
+		source, err = r.p.bootstrap(req)
+	default:
+		err = fault.New(fault.InvalidArgument, "there is no request-stream route %q", to)
+	}
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return source, nil
+}
+
+func (p *Provider) lane(name string, partition uint32) (*laneLog, error) {
+	s, err := p.streamLocked(name)
+	if err != nil {
+		return nil, err
+	}
+	if int(partition) >= len(s.lanes) {
+		return nil, fault.New(fault.InvalidArgument, "stream %q has %d partitions; there is no %d", name, len(s.lanes), partition)
+	}
+	return s.lanes[partition], nil
+}
+
+// follower is one subscription.
+type follower struct {
+	p        *Provider
+	l        *laneLog
+	out      *rsocket.Outbound
+	consumer string
+	next     lane.Sequence
+	status   bool // a heartbeat is due
+}
+
+func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
+	var q deliveryv1.SubscribeRequest
+	if err := proto.Unmarshal(req.Data, &q); err != nil {
+		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	}
+	l, err := p.lane(q.GetStream(), q.GetPartition())
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{p: p, l: l, out: out, next: lane.Sequence(q.GetAfter().GetSequence()) + 1}
+	if q.GetFromTail() {
+		f.next = l.tail + 1
+	} else if err := l.check(lane.Epoch(q.GetAfter().GetEpoch()), f.next); err != nil {
+		return nil, err
+	}
+	if q.GetIncarnation() != 0 {
+		if _, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation()); err != nil {
+			return nil, err
+		}
+		f.consumer = q.GetStream() + "/" + q.GetConsumerId()
+	}
+	l.followers[f] = struct{}{}
+	return f, nil
+}
+
+// Next gives the next batch, or a status when one is due.
+func (f *follower) Next() (rsocket.Payload, rsocket.Signal) {
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
+	b, ok := f.l.at(f.next)
+	if ok && f.p.faults.dropDeliveries > 0 {
+		f.p.faults.dropDeliveries--
+		f.next = b.last + 1
+		b, ok = f.l.at(f.next)
+	}
+	if ok {
+		f.next = b.last + 1
+		d := f.l.delivery(deliveryv1.Delivery_KIND_BATCH)
+		d.First, d.Last = uint64(b.first), uint64(b.last)
+		if !f.p.faults.withholdDigests {
+			d.Digest = b.mark
+		}
+		if f.p.faults.wrongDigests > 0 && d.Digest != nil {
+			f.p.faults.wrongDigests--
+			d.Digest = wrong(d.Digest)
+		}
+		return payload(d, f.p.corrupted(b.bytes)), rsocket.Emit
+	}
+	if f.status {
+		f.status = false
+		d := f.l.delivery(deliveryv1.Delivery_KIND_STATUS)
+		d.Digest = f.l.mark()
+		return payload(d, nil), rsocket.Emit
+	}
+	return rsocket.Payload{}, rsocket.Wait
+}
+
+// Requested needs nothing: the engine counts.
+func (f *follower) Requested(uint32) {}
+
+// Closed forgets the subscription.
+func (f *follower) Closed() {
+	f.p.mu.Lock()
+	delete(f.l.followers, f)
+	f.p.mu.Unlock()
+}
+
+func (l *laneLog) delivery(kind deliveryv1.Delivery_Kind) *deliveryv1.Delivery {
+	return &deliveryv1.Delivery{Kind: kind, Partition: uint32(l.id.Partition), Epoch: uint64(l.epoch), Head: uint64(l.head), Tail: uint64(l.tail), TailTimeMs: l.tailMS}
+}
+
+func payload(d *deliveryv1.Delivery, data []byte) rsocket.Payload {
+	metadata, err := proto.Marshal(d)
+	if err != nil {
+		panic("sdktest: a delivery does not encode: " + err.Error()) // made here, so this is a defect here
+	}
+	return rsocket.Payload{Metadata: metadata, Data: data}
+}
+
+// listed is a stream of payloads made beforehand.
+type listed struct{ payloads []rsocket.Payload }
+
+// Next gives them one by one.
+func (s *listed) Next() (rsocket.Payload, rsocket.Signal) {
+	if len(s.payloads) == 0 {
+		return rsocket.Payload{}, rsocket.Complete
+	}
+	p := s.payloads[0]
+	s.payloads = s.payloads[1:]
+	if len(s.payloads) == 0 {
+		return p, rsocket.EmitAndComplete
+	}
+	return p, rsocket.Emit
+}
+
+// Requested needs nothing: the engine counts.
+func (s *listed) Requested(uint32) {}
+
+// Closed has nothing to let go of.
+func (s *listed) Closed() {}
+
+func (p *Provider) rangeOf(req rsocket.Payload) (rsocket.Source, error) {
+	var q deliveryv1.RangeRequest
+	if err := proto.Unmarshal(req.Data, &q); err != nil {
+		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	}
+	l, err := p.lane(q.GetStream(), q.GetPartition())
+	if err != nil {
+		return nil, err
+	}
+	if err := l.check(lane.Epoch(q.GetEpoch()), lane.Sequence(q.GetFrom())); err != nil {
+		return nil, err
+	}
+	until := lane.Sequence(q.GetUntil())
+	if until == 0 || until > l.tail+1 {
+		until = l.tail + 1
+	}
+	s := &listed{}
+	for _, b := range l.batches {
+		if b.last < lane.Sequence(q.GetFrom()) || b.first >= until {
+			continue
+		}
+		d := l.delivery(deliveryv1.Delivery_KIND_BATCH)
+		d.First, d.Last = uint64(b.first), uint64(b.last)
+		s.payloads = append(s.payloads, payload(d, b.bytes))
+	}
+	return s, nil
+}
+
+func (p *Provider) bootstrap(req rsocket.Payload) (rsocket.Source, error) {
+	var q deliveryv1.BootstrapRequest
+	if err := proto.Unmarshal(req.Data, &q); err != nil {
+		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	}
+	l, err := p.lane(q.GetStream(), q.GetPartition())
+	if err != nil {
+		return nil, err
+	}
+	if !l.keyed {
+		return nil, fault.New(fault.NotKeyed, "stream %q has no keys, so it has no state", q.GetStream())
+	}
+	step := func(s deliveryv1.Delivery_BootstrapStep) *deliveryv1.Delivery {
+		d := l.delivery(deliveryv1.Delivery_KIND_BOOTSTRAP)
+		d.Step = s
+		return d
+	}
+	opening := step(deliveryv1.Delivery_BOOTSTRAP_STEP_OPENING)
+	opening.Digest = l.mark()
+	s := &listed{payloads: []rsocket.Payload{payload(opening, nil)}}
+	var chunk []byte
+	var rows uint32
+	flush := func() {
+		if rows > 0 {
+			d := step(deliveryv1.Delivery_BOOTSTRAP_STEP_CHUNK)
+			d.Rows, d.Crc = rows, batch.CRC(chunk)
+			s.payloads = append(s.payloads, payload(d, chunk))
+		}
+		chunk, rows = nil, 0
+	}
+	lost := p.faults.bootstrapLosesRow
+	for _, key := range slices.Sorted(maps.Keys(l.state)) {
+		if lost {
+			lost, p.faults.bootstrapLosesRow = false, false
+			continue
+		}
+		rec := l.state[key]
+		chunk = state.AppendRow(chunk, &rec)
+		if rows++; len(chunk) >= chunkBytes {
+			flush()
+		}
+	}
+	flush()
+	if p.faults.bootstrapStops {
+		s.payloads = s.payloads[:len(s.payloads)-1]
+		return &stalled{listed: s}, nil
+	}
+	ending := step(deliveryv1.Delivery_BOOTSTRAP_STEP_ENDING)
+	ending.Digest = l.mark()
+	s.payloads = append(s.payloads, payload(ending, nil))
+	return s, nil
+}
+
+// chunkBytes is small, so that small tests have several.
+const chunkBytes = 64 << 10
+
+// stalled sends what is listed and then nothing more, until it is cancelled.
+type stalled struct{ *listed }
+
+// Next waits for ever behind the last payload.
+func (s *stalled) Next() (rsocket.Payload, rsocket.Signal) {
+	if len(s.payloads) == 0 {
+		return rsocket.Payload{}, rsocket.Wait
+	}
+	p := s.payloads[0]
+	s.payloads = s.payloads[1:]
+	return p, rsocket.Emit
+}
+
+// corrupted gives the batch with one bit flipped when that was asked for.
+func (p *Provider) corrupted(b []byte) []byte {
+	if p.faults.corruptBatches == 0 {
+		return b
+	}
+	p.faults.corruptBatches--
+	b = bytes.Clone(b)
+	b[len(b)-1] ^= 1
+	return b
+}
