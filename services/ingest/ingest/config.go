@@ -21,7 +21,7 @@ type Config struct {
 
 	// LaneBytes bounds what waits for or is at the sequencer for one lane; 8 MiB. Memory of decoded records counts.
 	LaneBytes int64
-	// TotalBytes bounds the same for all lanes; 64 MiB.
+	// TotalBytes bounds the same for all lanes; 64 MiB. It also bounds the HTTP bodies in work; beyond it a post is answered 429.
 	TotalBytes int64
 	// StreamReadAheadBytes bounds the unanswered requests of one PublishStream call; 4 MiB.
 	StreamReadAheadBytes int64
@@ -29,8 +29,6 @@ type Config struct {
 	MaxRequestBytes int
 	// MaxConnections bounds the connections of each listener; 1024. More wait to be accepted.
 	MaxConnections int
-	// MaxHTTPRequests bounds HTTP posts in work; 64. More are answered 429.
-	MaxHTTPRequests int
 	// MaxStreamsKept bounds the remembered stream specs; 1024.
 	MaxStreamsKept int
 
@@ -56,7 +54,6 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.StreamReadAheadBytes, 4<<20)
 	orDefault(&c.MaxRequestBytes, 8<<20)
 	orDefault(&c.MaxConnections, 1024)
-	orDefault(&c.MaxHTTPRequests, 64)
 	orDefault(&c.MaxStreamsKept, 1024)
 	orDefault(&c.BatchBytes, 1<<20)
 	orDefault(&c.BatchRecords, 16384)
@@ -69,7 +66,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("the bound of all lanes (TotalBytes) must be at least the bound of one (LaneBytes)")
 	case c.BatchBytes < 0 || c.BatchBytes > 2<<20:
 		return c, errors.New("BatchBytes must be between 1 and 2 MiB, so that a batch and its largest record fit the format")
-	case c.BatchRecords < 0 || c.StreamReadAheadBytes < 0 || c.MaxRequestBytes < 0 || c.MaxConnections < 0 || c.MaxHTTPRequests < 0 || c.MaxStreamsKept < 0:
+	case c.BatchRecords < 0 || c.StreamReadAheadBytes < 0 || c.MaxRequestBytes < 0 || c.MaxConnections < 0 || c.MaxStreamsKept < 0:
 		return c, errors.New("bounds must not be negative")
 	}
 	return c, nil

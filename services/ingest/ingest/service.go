@@ -92,10 +92,17 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.log.Info("ingest takes records", "grpc", g.Addr().String())
+	h, err := listen(s.cfg.HTTPListener, s.cfg.HTTPAddress, "HTTP")
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	s.log.Info("ingest takes records", "grpc", g.Addr().String(), "http", h.Addr().String())
 	return life.Run(ctx, s.log,
 		life.Part{Name: "ingest gRPC", Run: func(ctx context.Context) error {
 			return rpc.Serve(ctx, s.grpc, netutil.LimitListener(g, s.cfg.MaxConnections), s.cfg.Grace)
+		}},
+		life.Part{Name: "ingest HTTP", Run: func(ctx context.Context) error {
+			return s.serveHTTP(ctx, netutil.LimitListener(h, s.cfg.MaxConnections))
 		}},
 	)
 }
