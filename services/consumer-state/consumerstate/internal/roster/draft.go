@@ -56,8 +56,7 @@ type Attach struct {
 // Attach begins a new incarnation (I2) and gives the consumer as it then is; the caller must copy what it needs before it returns
 // from the command.
 func (d *Draft) Attach(a Attach, nowMs int64) (*Consumer, error) {
-	kept := d.find(a.Key)
-	if kept == nil {
+	if kept := d.find(a.Key); kept == nil {
 		if count := d.roster.Len() + d.added; count >= d.roster.maxCount { // I6
 			return nil, fault.New(fault.Overloaded, "consumer %q is not registered: there are %d consumers and no more are allowed; delete those that are gone", a.ID, count)
 		}
@@ -65,7 +64,6 @@ func (d *Draft) Attach(a Attach, nowMs int64) (*Consumer, error) {
 		old, deleted := d.changes.Consumers[a.Key]
 		c := &Consumer{Key: a.Key, FirstSeenMs: nowMs, Incarnation: max(d.floor(), d.changes.Floor), Cursors: make(map[lane.Partition]Cursor)}
 		d.changes.Consumers[a.Key] = Change{Consumer: c, Moved: make(map[lane.Partition]struct{}), Renewed: deleted && old.Consumer == nil}
-		kept = c
 	} else if a.Kind != 0 && kept.Kind != 0 && a.Kind != kept.Kind {
 		return nil, fault.New(fault.InvalidArgument, "consumer %q of stream %q is known as another kind of consumer: take another id, or delete it first; its cursors were kept", a.ID, a.Name)
 	}
