@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"github.com/linxGnu/grocksdb"
+)
+
+// Config bounds the memory of an Engine. The zero value is the default of every field.
+type Config struct {
+	// CacheBytes is the block cache shared by all column families; 0 means 64 MiB.
+	CacheBytes uint64
+	// LogBufferBytes is one of at most three write buffers of the log; 0 means 32 MiB.
+	LogBufferBytes uint64
+	// StateBufferBytes is one of at most two write buffers of the state; 0 means 16 MiB.
+	StateBufferBytes uint64
+	// ReadOnly opens without writing anything; for checks of a stopped directory.
+	ReadOnly bool
+}
+
+// blobBytes is the size from which a batch is kept in a blob file, so that compactions do not rewrite it.
+const blobBytes = 4 << 10
+
+// pinned are the options durability hangs on; a test reads them back from what RocksDB wrote down.
+const pinned = "wal_recovery_mode=kTolerateCorruptedTailRecords;recycle_log_file_num=0;wal_bytes_per_sync=0;" +
+	"paranoid_checks=true;track_and_verify_wals_in_manifest=true;manual_wal_flush=false;allow_mmap_reads=false;allow_mmap_writes=false"
+
+func (c *Config) defaults() {
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.LogBufferBytes == 0 {
+		c.LogBufferBytes = 32 << 20
+	}
+	if c.StateBufferBytes == 0 {
+		c.StateBufferBytes = 16 << 20
+	}
+}
+
+// options makes the options of the database and of each Family, in order. The caller destroys them after opening.
+func options(cfg Config, cache *grocksdb.Cache) (*grocksdb.Options, [families]*grocksdb.Options, error) {
+	base := grocksdb.NewDefaultOptions()
+	defer base.Destroy()
+	db, err := grocksdb.GetOptionsFromString(base, pinned)
+	if err != nil {
+		return nil, [families]*grocksdb.Options{}, err
+	}
+	db.SetCreateIfMissing(!cfg.ReadOnly)
+	db.SetCreateIfMissingColumnFamilies(!cfg.ReadOnly)
+	db.SetMaxBackgroundJobs(2)
+	db.SetMaxTotalWalSize(4 * cfg.LogBufferBytes)
+	db.SetKeepLogFileNum(4)
+	db.SetMaxLogFileSize(4 << 20)
+	db.SetStatsDumpPeriodSec(0)
+	db.SetMaxOpenFiles(512)
+
+	var each [families]*grocksdb.Options
+	for f := range each {
+		o := grocksdb.NewDefaultOptions()
+		table := grocksdb.NewDefaultBlockBasedTableOptions()
+		table.SetBlockCache(cache)
+		table.SetFormatVersion(5)
+		table.SetBlockSize(16 << 10)
+		table.SetCacheIndexAndFilterBlocks(true)
+		o.SetCompression(grocksdb.NoCompression)
+		switch Family(f) {
+		case Log:
+			o.SetWriteBufferSize(cfg.LogBufferBytes)
+			o.SetMaxWriteBufferNumber(3)
+			o.EnableBlobFiles(true)
+			o.SetMinBlobSize(blobBytes)
+			o.SetBlobCompressionType(grocksdb.NoCompression) // batches are compressed already
+			o.EnableBlobGC(true)
+			o.SetBlobGCAgeCutoff(1.0) // a compaction over an expired segment frees all of it
+		case State:
+			o.SetWriteBufferSize(cfg.StateBufferBytes)
+			o.SetMaxWriteBufferNumber(2)
+			o.SetCompression(grocksdb.LZ4Compression)
+			table.SetFilterPolicy(grocksdb.NewBloomFilter(10))
+		default:
+			o.SetWriteBufferSize(4 << 20)
+		}
+		o.SetBlockBasedTableFactory(table)
+		each[f] = o
+	}
+	return db, each, nil
+}

@@ -1,0 +1,321 @@
+// Package materialiser follows the log and keeps the state: latest row per key, and the digest of all rows, record by record.
+//
+//	log ──▶ apply: old element out, new element in ──▶ digest at every batch's end ──▶ readers, notifications
+//	             └─▶ window of changed keys in memory ──▶ one write: rows + mark, without the WAL
+//
+// It works behind the append path and only ever reads what is published. A window is written when it has WindowKeys keys or
+// WindowBytes bytes or is WindowAge old; a key changed ten times meanwhile is written once.
+//
+// Invariants:
+//
+//	I1  what is stored is the state at exactly the stored mark (one atomic write), so after a crash the log is replayed from there.
+//	I2  a digest is only given out for what is published.
+//	I3  a lane whose log cannot be believed is stopped, and its state stays where it was.
+package materialiser
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
+	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/reader"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/segment"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
+)
+
+// Bounds of a window. A write of WindowKeys keeps appends waiting for some milliseconds.
+const (
+	WindowKeys  = 2048
+	WindowBytes = 1 << 20
+	WindowAge   = 250 * time.Millisecond
+	// turnRecords bounds how long one lane keeps the others waiting.
+	turnRecords = 16 << 10
+)
+
+// Materialiser keeps the state of all keyed lanes. Safe for concurrent use.
+type Materialiser struct {
+	engine *engine.Engine
+	log    *slog.Logger
+	// digested is told of lanes whose digest moved.
+	digested func(*ledger.Lane)
+
+	dirtyMu sync.Mutex // protects dirty
+	dirty   map[*ledger.Lane]struct{}
+	wake    chan struct{}
+
+	mu     sync.Mutex // protects the fields below; held for a turn
+	lanes  map[segment.LaneNumber]*follower
+	keys   int
+	bytes  int
+	oldest time.Time // of the changes in memory; zero when there are none
+	write  engine.Batch
+	raw    []byte
+	key    []byte
+	stored []byte
+}
+
+// follower is one lane's state.
+type follower struct {
+	lane    *ledger.Lane
+	applied lane.Sequence
+	set     digest.Set
+	hasher  *digest.Hasher
+	window  map[string]change
+	moved   bool // since the mark was written
+}
+
+// change is a key's new row; row is nil when the key was deleted.
+type change struct {
+	element digest.Element
+	row     []byte
+}
+
+// New makes a Materialiser without lanes.
+func New(e *engine.Engine, log *slog.Logger, digested func(*ledger.Lane)) *Materialiser {
+	return &Materialiser{engine: e, log: log, digested: digested, dirty: map[*ledger.Lane]struct{}{}, wake: make(chan struct{}, 1), lanes: map[segment.LaneNumber]*follower{}}
+}
+
+// Add takes a keyed lane in, whose stored state is at mark.
+func (m *Materialiser) Add(l *ledger.Lane, mark staterow.Mark) {
+	m.mu.Lock()
+	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed), window: map[string]change{}}
+	m.mu.Unlock()
+	l.NoteMark(ledger.Mark{Sequence: mark.Sequence, Set: mark.Set})
+	m.Wake(l)
+}
+
+// Wake says that l's tail moved. Never blocks.
+func (m *Materialiser) Wake(l *ledger.Lane) {
+	if !l.Keyed {
+		return
+	}
+	m.dirtyMu.Lock()
+	m.dirty[l] = struct{}{}
+	m.dirtyMu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows until ctx ends, then writes what it has. An error means that the engine cannot be written.
+func (m *Materialiser) Run(ctx context.Context) error {
+	tick := time.NewTicker(WindowAge / 4)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		more, err := m.turn()
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-m.wake:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flush()
+}
+
+// turn gives every dirty lane a share and reports whether some are not at their tail.
+func (m *Materialiser) turn() (more bool, err error) {
+	m.dirtyMu.Lock()
+	dirty := m.dirty
+	m.dirty = make(map[*ledger.Lane]struct{}, len(dirty))
+	m.dirtyMu.Unlock()
+	for l := range dirty {
+		behind, err := m.advance(l)
+		if err != nil {
+			return false, err
+		}
+		if behind {
+			m.Wake(l)
+			more = true
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.keys >= WindowKeys || m.bytes >= WindowBytes || !m.oldest.IsZero() && time.Since(m.oldest) >= WindowAge {
+		err = m.flush()
+	}
+	return more, err
+}
+
+// advance applies one turn of l and reports whether there is more.
+func (m *Materialiser) advance(l *ledger.Lane) (behind bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.lanes[l.Number]
+	standing := l.Standing()
+	if f == nil || standing.Deleted || standing.Stopped != nil || f.applied >= standing.Tail {
+		return false, nil
+	}
+	before := f.applied
+	err = reader.Batches(m.engine, l, f.applied+1, min(standing.Tail+1, f.applied+turnRecords+1), func(h *batch.Header, b []byte) error {
+		if err := m.apply(f, h, b); err != nil {
+			return err
+		}
+		if m.keys >= WindowKeys || m.bytes >= WindowBytes {
+			return m.flush()
+		}
+		return nil
+	})
+	if f.applied > before {
+		m.digested(l)
+	}
+	if err != nil {
+		switch fault.ReasonOf(err) {
+		case fault.Corrupt, fault.Malformed, fault.LaneStopped, fault.UnsupportedVersion, fault.Expired: // I3
+			l.Stop(err)
+			m.forget(l.Number) // a batch may be half applied in memory; nothing of it is written
+			m.log.Error("a lane is stopped: its log cannot be applied to its state", "stream", l.Stream, "partition", l.ID.Partition, "applied", f.applied, "error", err)
+			return false, nil
+		}
+		return false, err
+	}
+	return f.applied < standing.Tail, nil
+}
+
+// apply takes one batch into the window and the digest.
+func (m *Materialiser) apply(f *follower, h *batch.Header, b []byte) error {
+	if m.oldest.IsZero() {
+		m.oldest = time.Now()
+	}
+	if cap(m.raw) < int(h.RawBytes) {
+		m.raw = make([]byte, h.RawBytes)
+	}
+	f.moved = true
+	err := batch.Walk(b, m.raw, func(r *record.Record) error {
+		old, found, err := m.element(f, r.Key)
+		if err != nil {
+			return err
+		}
+		if found {
+			f.set.Remove(old)
+		}
+		was, pending := f.window[string(r.Key)]
+		now := change{}
+		if !r.Tombstone {
+			now.element = f.hasher.Row(r.Key, uint64(r.Sequence), r.TimeMS, r.Headers, r.Value)
+			f.set.Add(now.element)
+			now.row = staterow.AppendRow(was.row[:0], now.element, r)
+		} else if !found && !pending {
+			return nil // a key that never was
+		}
+		if !pending {
+			m.keys++
+		}
+		m.bytes += len(now.row) - len(was.row)
+		f.window[string(r.Key)] = now
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.applied = h.Last()
+	f.lane.NoteMark(ledger.Mark{Sequence: f.applied, Set: f.set}) // I2: reader gives published batches only
+	return nil
+}
+
+// element finds the digest element of a key's present row.
+func (m *Materialiser) element(f *follower, key []byte) (e digest.Element, found bool, err error) {
+	if c, ok := f.window[string(key)]; ok {
+		return c.element, c.row != nil, nil
+	}
+	m.key = staterow.RowKey(m.key[:0], f.lane.Number, key)
+	m.stored, found, err = m.engine.Get(engine.State, m.key, m.stored[:0])
+	if err != nil || !found {
+		return e, false, err
+	}
+	e, _, err = staterow.SplitRow(m.stored)
+	return e, true, err
+}
+
+// flush writes all windows with their marks (I1). Callers hold mu.
+func (m *Materialiser) flush() error {
+	m.write.Reset()
+	for n, f := range m.lanes {
+		if !f.moved {
+			continue
+		}
+		for key, c := range f.window {
+			m.key = staterow.RowKey(m.key[:0], n, []byte(key))
+			if c.row == nil {
+				m.write.Delete(engine.State, m.key)
+			} else {
+				m.write.Put(engine.State, m.key, c.row)
+			}
+		}
+		clear(f.window)
+		mark := staterow.Mark{Epoch: f.lane.Epoch, Sequence: f.applied, Set: f.set}
+		m.write.Put(engine.State, staterow.MarkKey(n), mark.Encode())
+		f.moved = false
+	}
+	m.keys, m.bytes, m.oldest = 0, 0, time.Time{}
+	return m.engine.WriteLight(&m.write)
+}
+
+// Settle applies l up to its tail of this moment and writes the windows. It works on the caller's goroutine, in turns.
+func (m *Materialiser) Settle(ctx context.Context, l *ledger.Lane) error {
+	tail := l.Standing().Tail
+	for {
+		if err := l.Usable(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		behind, err := m.advance(l)
+		if err != nil {
+			return err
+		}
+		if !behind || l.Standing().Mark != nil && l.Standing().Mark.Sequence >= tail {
+			break
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flush()
+}
+
+// Stored writes the windows and makes the state durable in files, and gives what sequence of l it is at; ok is false when l has no
+// state here. For retention, before it frees the log.
+func (m *Materialiser) Stored(l *ledger.Lane) (at lane.Sequence, ok bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.lanes[l.Number]
+	if f == nil {
+		return 0, false, nil
+	}
+	if err := m.flush(); err != nil {
+		return 0, false, err
+	}
+	return f.applied, true, m.engine.Flush(engine.State)
+}
+
+// Drop forgets a lane: nothing more is written for it.
+func (m *Materialiser) Drop(n segment.LaneNumber) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(n)
+}
+
+// forget is Drop for callers that hold mu.
+func (m *Materialiser) forget(n segment.LaneNumber) {
+	if f := m.lanes[n]; f != nil {
+		m.keys -= len(f.window)
+		delete(m.lanes, n)
+	}
+}

@@ -1,0 +1,79 @@
+// Package snapshot reads the state of a lane at exactly one sequence.
+//
+// Invariants:
+//
+//	I1  the rows are those of the mark, because both are read in one RocksDB snapshot and were written as one.
+//	I2  rows whose digest elements do not add up to the mark are said to be corrupt before the reader is told it has all.
+package snapshot
+
+import (
+	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/state"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
+)
+
+// Snapshot is a pinned state. Close it.
+type Snapshot struct {
+	lane *ledger.Lane
+	snap *engine.Snapshot
+	mark staterow.Mark
+}
+
+// Take pins the stored state of l.
+func Take(e *engine.Engine, l *ledger.Lane) (*Snapshot, error) {
+	s := &Snapshot{lane: l, snap: e.Snapshot(), mark: staterow.Mark{Epoch: l.Epoch}}
+	stored, found, err := s.snap.Get(engine.State, staterow.MarkKey(l.Number), nil)
+	if err == nil && found {
+		s.mark, err = staterow.ParseMark(stored)
+	}
+	if err != nil {
+		s.snap.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Mark says what the state is and will prove to be.
+func (s *Snapshot) Mark() staterow.Mark { return s.mark }
+
+// Close unpins.
+func (s *Snapshot) Close() { s.snap.Close() }
+
+// Chunks gives all rows, rising by key, in chunks of about state.TargetChunkBytes. A chunk is the callee's to keep.
+func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
+	it := s.snap.Scan(engine.State)
+	defer it.Close()
+	var chunk []byte
+	var count uint32
+	var set digest.Set
+	for ok := it.Seek(staterow.RowKey(nil, s.lane.Number, nil)); ok && staterow.IsRow(it.Key(), s.lane.Number); ok = it.Next() {
+		e, row, err := staterow.SplitRow(it.Value())
+		if err != nil {
+			return err
+		}
+		set.Add(e)
+		if chunk == nil {
+			chunk = make([]byte, 0, state.TargetChunkBytes+len(row))
+		}
+		chunk = append(chunk, row...)
+		if count++; len(chunk) >= state.TargetChunkBytes {
+			if err := send(chunk, count); err != nil {
+				return err
+			}
+			chunk, count = nil, 0
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if set != s.mark.Set { // I2
+		return fault.New(fault.Corrupt, "the stored state at sequence %d has digest %v, and its rows have %v", s.mark.Sequence, s.mark.Set, set)
+	}
+	if count > 0 {
+		return send(chunk, count)
+	}
+	return nil
+}
