@@ -203,7 +203,7 @@ func (r *Replica) write(ctx context.Context, tx *store.Tx, known map[string]*pen
 	}
 	if r.cfg.Apply != nil {
 		if err := r.cfg.Apply(ctx, tx.SQL(), Batch{Changes: changes}); err != nil {
-			return fault.New(fault.InvalidArgument, "the Apply function failed; its transaction was undone and is tried again: %w", err).With("from", "apply")
+			return fault.New(fault.Internal, "the Apply function failed; its transaction was undone and is tried again: %w", err)
 		}
 	}
 	for i, l := range staged {

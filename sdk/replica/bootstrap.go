@@ -62,8 +62,6 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 	if err := r.swap(ctx, lost); err != nil {
 		return err
 	}
-	r.why = ""
-	r.update(func(s *Status) { s.Bootstraps++ })
 	took := time.Since(began)
 	r.tell(Event{Kind: Bootstrapped, Why: fmt.Sprintf("%d rows in %v, verified", progress.done, took.Round(time.Millisecond))})
 	k.ackDue = true
@@ -91,7 +89,13 @@ func (r *Replica) swap(ctx context.Context, lost []string) error {
 	r.take(gen, lanes)
 	for _, l := range r.lanes {
 		l.verified = l.Cursor // Publish has compared it
+		l.tail, l.tailKnown = l.Cursor.Sequence, true
 	}
+	r.why = ""
+	r.update(func(s *Status) {
+		s.Bootstraps++
+		s.Verified += uint64(len(r.lanes))
+	})
 	r.publishLanes()
 	if old != nil {
 		if err := old.Close(); err != nil {

@@ -76,7 +76,9 @@ func (r *Replica) connected(ctx context.Context, n int) error {
 		st.Gateway, st.Incarnation = s.Gateway(), k.incarnation
 		st.Connections++
 	})
-	r.hear(stream)
+	if r.why == "" {
+		r.hear(stream)
+	}
 	for {
 		if r.gen == nil || r.why != "" {
 			if err := r.bootstrap(ctx, k); err != nil {
@@ -88,7 +90,7 @@ func (r *Replica) connected(ctx context.Context, n int) error {
 		if !errors.As(err, &again) {
 			return err
 		}
-		r.why = again.why
+		r.doubt(again.why)
 		r.tell(Event{Kind: BootstrapNeeded, Why: again.why})
 		if err := pause.Wait(ctx, r.retry.Next()); err != nil { // a provider that always contradicts itself must not be flooded
 			return err

@@ -195,16 +195,25 @@ func (r *Replica) readAgain() {
 	r.enter(Verifying)
 	sets, err := r.gen.Scan()
 	if err != nil {
-		r.why = fmt.Sprintf("the rows cannot be read again: %v", err)
+		r.doubt(fmt.Sprintf("the rows cannot be read again: %v", err))
 		r.tell(Event{Kind: BootstrapNeeded, Why: r.why})
 		return
 	}
 	for _, l := range r.lanes {
 		if rows := sets[l.Partition]; rows != l.Set {
-			r.why = fmt.Sprintf("rows of partition %d were changed by somebody else: they have digest %v, %v was written", l.Partition, rows, l.Set)
+			r.doubt(fmt.Sprintf("rows of partition %d were changed by somebody else: they have digest %v, %v was written", l.Partition, rows, l.Set))
 			r.tell(Event{Kind: RowsChanged, Partition: l.Partition, Sequence: l.Cursor.Sequence, Why: r.why})
 		}
 	}
+}
+
+// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6).
+func (r *Replica) doubt(why string) {
+	r.why = why
+	for _, l := range r.lanes {
+		l.verified = lane.Position{}
+	}
+	r.publishLanes()
 }
 
 // permanent tells the refusals that a retry alone will not end.

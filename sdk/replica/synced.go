@@ -104,9 +104,7 @@ func (r *Replica) waitable() (*session.Session, <-chan struct{}, error) {
 		return nil, nil, r.stopped
 	}
 	if r.status.Phase == Failed && permanent(fault.ReasonOf(r.status.Problem)) {
-		if fault.Of(r.status.Problem).Detail("from") == "" { // what the user's own function says may pass
-			return nil, nil, r.status.Problem
-		}
+		return nil, nil, r.status.Problem
 	}
 	return r.session, r.changed, nil
 }

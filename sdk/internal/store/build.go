@@ -118,7 +118,7 @@ func (b *Build) Publish(ctx context.Context, f Finish) (lost []string, err error
 		}
 		if err := f.Rebuild(ctx, tx.SQL()); err != nil {
 			tx.Rollback()
-			return nil, fault.New(fault.InvalidArgument, "the Rebuild function failed, so the new generation was not put in place: %w", err)
+			return nil, fault.New(fault.Internal, "the Rebuild function failed, so the new generation was not put in place: %w", err)
 		}
 		if err := tx.Commit(); err != nil {
 			return nil, err
@@ -146,9 +146,6 @@ func compare(lanes []Lane, sets []digest.Set) error {
 // settle turns the build into a generation and links it.
 func (b *Build) settle() error {
 	var mode string
-	if err := b.g.pragma("locking_mode=NORMAL"); err != nil {
-		return explain(err, "finish the build")
-	}
 	if err := b.g.conn.QueryRowContext(context.Background(), "PRAGMA journal_mode=WAL").Scan(&mode); err != nil || mode != "wal" {
 		return fault.New(fault.Internal, "the new generation stays in journal mode %q: %w", mode, err)
 	}

@@ -13,11 +13,13 @@ type object struct{ kind, name, sql, table string }
 // What cannot be copied is answered by name: it does not stop the build, for the stream's rows matter more.
 func (g *Generation) carryOver(ctx context.Context, previous string) (lost []string, err error) {
 	if _, err := g.conn.ExecContext(ctx, "ATTACH ? AS previous", dsn(previous, readOnly)); err != nil {
-		return []string{fmt.Sprintf("everything: %v", err)}, nil
+		return everythingLost(err)
 	}
 	objects, err := g.userObjects(ctx)
 	if err != nil {
-		lost = append(lost, fmt.Sprintf("everything: %v", err))
+		if lost, err = everythingLost(err); err != nil {
+			return nil, err
+		}
 	}
 	for _, kind := range []string{"table", "index", "view", "trigger"} { // triggers last: copying must not fire them
 		for _, o := range objects {
@@ -31,6 +33,14 @@ func (g *Generation) carryOver(ctx context.Context, previous string) (lost []str
 	}
 	_, err = g.conn.ExecContext(ctx, "DETACH previous")
 	return lost, explain(err, "carry the user's objects over")
+}
+
+// everythingLost takes a damaged file for one without anything to carry over, and any other failure for one that passes.
+func everythingLost(err error) ([]string, error) {
+	if Damaged(err) {
+		return []string{fmt.Sprintf("everything: %v", err)}, nil
+	}
+	return nil, explain(err, "carry the user's objects over")
 }
 
 func (g *Generation) userObjects(ctx context.Context) ([]object, error) {

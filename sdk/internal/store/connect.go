@@ -37,7 +37,6 @@ func dsn(file string, how access) string {
 		q.Set("_journal_mode", "MEMORY")
 		q.Set("_synchronous", "OFF")
 		q.Set("_cache_size", "-65536")
-		q.Set("_locking_mode", "EXCLUSIVE")
 	}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: file}).EscapedPath(), RawQuery: q.Encode()}
 	return u.String()

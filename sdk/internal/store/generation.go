@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"fmt"
 	"strings"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
@@ -227,9 +226,4 @@ func scan(c *sqlite3.SQLiteConn, m Meta) ([]digest.Set, error) {
 		return nil
 	})
 	return sets, err
-}
-
-func (g *Generation) pragma(format string, args ...any) error {
-	_, err := g.conn.ExecContext(context.Background(), "PRAGMA "+fmt.Sprintf(format, args...))
-	return err
 }
