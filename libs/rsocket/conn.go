@@ -16,6 +16,9 @@ import (
 // up, so that the words are not lost to a reset.
 const lingerTimeout = time.Second
 
+// lingerMaxBytes is how much of a refused peer's bytes is thrown away meanwhile.
+const lingerMaxBytes = 4 << 20
+
 // Conn is one RSocket connection, the same on both ends: it makes requests and answers the
 // peer's. All methods may be called from any goroutine and from inside any callback.
 type Conn struct {

@@ -78,3 +78,6 @@ func testTLS(t testing.TB) (server, client *tls.Config) {
 	pool.AddCert(cert)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, &tls.Config{RootCAs: pool}
 }
+
+// insecureTLS is for peers in another process, which do not have the test's certificate.
+func insecureTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

@@ -70,14 +70,10 @@ func (c *Conn) readFailed(err error, timedOut error) error {
 // linger throws away what the peer still sends, until it hangs up or lingerTimeout has passed:
 // closing with unread bytes would reset the connection and with it our last words.
 func (c *Conn) linger() {
-	s, ok := c.wire.(*streamWire)
-	if !ok {
-		return
-	}
 	buf := takeBuffer(readBufferIdleBytes)
 	defer giveBuffer(buf)
-	for left := 4 << 20; left > 0; {
-		n, err := s.conn.Read(buf)
+	for left := lingerMaxBytes; left > 0; {
+		n, err := c.wire.socket().Read(buf)
 		if err != nil {
 			return
 		}

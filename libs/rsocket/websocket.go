@@ -31,7 +31,11 @@ type webSocketWire struct {
 func (w *webSocketWire) buffered() bool               { return false }
 func (w *webSocketWire) setReadDeadline(t time.Time)  { _ = w.conn.SetReadDeadline(t) }
 func (w *webSocketWire) setWriteDeadline(t time.Time) { _ = w.conn.SetWriteDeadline(t) }
-func (w *webSocketWire) closeWrite() bool             { return false }
+func (w *webSocketWire) socket() net.Conn             { return w.conn }
+
+// closeWrite ends the socket without WebSocket's own close frames: sending one means to wait for
+// the peer's inside the library, while the reader is at work there.
+func (w *webSocketWire) closeWrite() bool { return closeWrite(w.conn) }
 
 func (w *webSocketWire) close() {
 	// The socket first: the library's close waits for its reader.

@@ -24,6 +24,8 @@ type wire interface {
 	// closeWrite says goodbye but lets the peer's last bytes arrive; false if the socket cannot.
 	closeWrite() bool
 	close()
+	// socket is what lies below, for reading what nobody wants any more.
+	socket() net.Conn
 }
 
 var errFrameTooLarge = errors.New("rsocket: frame larger than this side accepts")
@@ -170,8 +172,11 @@ func (w *streamWire) write(frames []outFrame) (int64, error) { return writeRuns(
 func (w *streamWire) setReadDeadline(t time.Time)  { _ = w.conn.SetReadDeadline(t) }
 func (w *streamWire) setWriteDeadline(t time.Time) { _ = w.conn.SetWriteDeadline(t) }
 
-func (w *streamWire) closeWrite() bool {
-	half, ok := w.conn.(interface{ CloseWrite() error })
+func (w *streamWire) closeWrite() bool { return closeWrite(w.conn) }
+func (w *streamWire) socket() net.Conn { return w.conn }
+
+func closeWrite(conn net.Conn) bool {
+	half, ok := conn.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }
 

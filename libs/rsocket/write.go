@@ -2,8 +2,10 @@ package rsocket
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rsocket/rsocket-go/core"
@@ -145,6 +147,9 @@ func (c *Conn) written(r *round, err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = ErrWriteTimeout
 		c.env.count.timeouts.Add(1)
+	}
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrClosedPipe) {
+		err = io.EOF // the peer hung up; which side noticed first is no difference
 	}
 	// The peer may have said why it hung up: the reader looks for that before the end.
 	c.broken = true
