@@ -3,6 +3,7 @@ module github.com/lockstep-mq/lockstep/services/sequencer-storage
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/linxGnu/grocksdb v1.7.14
 	github.com/lockstep-mq/lockstep/api v0.0.0
 	github.com/lockstep-mq/lockstep/libs/message-common v0.0.0

@@ -1,0 +1,133 @@
+package sequencer_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
+)
+
+func TestRetention(t *testing.T) {
+	big := strings.Repeat("v", 100)
+	for name, r := range map[string]*streamv1.Retention{
+		"records": {MaxRecords: 10},
+		"bytes":   {MaxBytes: 2000},
+		"age":     {MaxAgeMs: 1}, // the records' times are in 1970
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			cfg := sequencer.Config{Dir: dir, SegmentBytes: 2 << 10, RetentionInterval: 10 * time.Millisecond}
+			h := open(t, cfg)
+			s := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true, Retention: r})
+			other := h.create(t, &streamv1.StreamSpec{Name: "kept", Keyed: true})
+			for range 60 {
+				h.append(t, s, row{key: "a", value: big}, row{key: "b", value: big})
+				h.append(t, other, row{key: "a", value: big})
+			}
+			h.append(t, s, row{key: "c", value: "last"})
+			var head uint64
+			eventually(t, "the head moves to the bound", func() bool {
+				l := h.lane(t, s)
+				head = l.GetHead()
+				switch name {
+				case "records":
+					return l.GetTail()-head+1 <= 11 && head > 100
+				case "bytes":
+					return l.GetBytes() <= 2000 && head > 50
+				default:
+					return head == 122
+				}
+			})
+			_, err := h.read(t, s, 1, 0)
+			reason(t, err, fault.Expired)
+			if f := fault.Of(err); f.Detail("head") == "" || f.Detail("from") != "1" {
+				t.Fatalf("details %v", f.Details())
+			}
+			if records, err := h.read(t, s, head, 0); err != nil || len(records) != int(121-head+1) {
+				t.Fatal(len(records), err)
+			}
+			again := func(h *house) {
+				t.Helper()
+				if rows, mark := h.readState(t, s); len(rows) != 3 || mark.GetSequence() != 121 { // the state is kept beyond the log
+					t.Fatal(rows, mark)
+				}
+				if records, err := h.read(t, other, 1, 0); err != nil || len(records) != 60 {
+					t.Fatal(len(records), err)
+				}
+			}
+			again(h)
+			h.close(t)
+			h = open(t, cfg)
+			again(h)
+			if got := h.append(t, s, row{key: "d", value: "x"}); got != 122 {
+				t.Fatalf("after retention and a restart sequence %d", got)
+			}
+			h.close(t)
+			if report, err := sequencer.Check(t.Context(), dir); err != nil || len(report.Problems) > 0 {
+				t.Fatalf("%+v %v", report, err)
+			}
+		})
+	}
+}
+
+func TestStreams(t *testing.T) {
+	dir := t.TempDir()
+	cfg := sequencer.Config{Dir: dir, RetentionInterval: 10 * time.Millisecond, SegmentBytes: 1 << 10}
+	h := open(t, cfg)
+	s := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true})
+	if again := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true, Partitions: 1}); again.GetId() != s.GetId() {
+		t.Fatal("if_absent made another stream")
+	}
+	_, err := h.streams.CreateStream(t.Context(), &sequencerv1.CreateStreamRequest{Spec: &streamv1.StreamSpec{Name: "orders", Partitions: 2}, IfAbsent: true})
+	reason(t, err, fault.StreamExists)
+	_, err = h.streams.CreateStream(t.Context(), &sequencerv1.CreateStreamRequest{Spec: &streamv1.StreamSpec{Name: "orders"}})
+	reason(t, err, fault.StreamExists)
+	_, err = h.streams.CreateStream(t.Context(), &sequencerv1.CreateStreamRequest{Spec: &streamv1.StreamSpec{Name: "-"}})
+	reason(t, err, fault.InvalidName)
+	_, err = h.streams.CreateStream(t.Context(), &sequencerv1.CreateStreamRequest{Spec: &streamv1.StreamSpec{Name: "x", Partitions: 5000}})
+	reason(t, err, fault.InvalidArgument)
+	_, err = h.streams.GetStream(t.Context(), &sequencerv1.GetStreamRequest{Name: "order"})
+	reason(t, err, fault.UnknownStream)
+	if near := fault.Of(err).Detail("near"); near != "orders" {
+		t.Fatalf("near %q", near)
+	}
+	for range 30 {
+		h.append(t, s, row{key: "a", value: strings.Repeat("v", 100)})
+	}
+	if _, err := h.streams.DeleteStream(t.Context(), &sequencerv1.DeleteStreamRequest{Name: "orders"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Append(t.Context(), request(s, row{key: "a", value: "v"}))
+	reason(t, err, fault.UnknownStream)
+	anew := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true})
+	if anew.GetId() == s.GetId() || anew.GetDigestSeed() == s.GetDigestSeed() {
+		t.Fatal("the id or seed of a deleted stream was used again")
+	}
+	if got := h.append(t, anew, row{key: "a", value: "new"}); got != 1 {
+		t.Fatalf("sequence %d", got)
+	}
+	h.close(t)
+	h = open(t, cfg)
+	list, err := h.streams.ListStreams(t.Context(), &sequencerv1.ListStreamsRequest{})
+	if err != nil || len(list.GetStreams()) != 1 || list.GetStreams()[0].GetId() != anew.GetId() {
+		t.Fatal(list, err)
+	}
+	if rows, _ := h.readState(t, anew); len(rows) != 1 || rows["a"] != "new" {
+		t.Fatal(rows)
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, sequencer.Config{Dir: dir})
+	if _, err := sequencer.Check(t.Context(), dir); err == nil {
+		t.Fatal("a directory in use was checked")
+	} else {
+		reason(t, err, fault.InUse)
+	}
+	h.close(t)
+}
