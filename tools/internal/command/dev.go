@@ -1,0 +1,134 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+	"github.com/lockstep-mq/lockstep/tools/internal/demofeed"
+	"github.com/lockstep-mq/lockstep/tools/internal/devhouse"
+)
+
+func newDev(c *console) *cobra.Command {
+	cfg := devhouse.Config{Ports: devhouse.DefaultPorts}
+	ports := []struct {
+		flag, what string
+		port       *int
+	}{
+		{"ingest-port", "ingest (gRPC)", &cfg.Ports.Ingest},
+		{"http-port", "ingest (HTTP)", &cfg.Ports.IngestHTTP},
+		{"gateway-port", "the delivery gateway (RSocket over TCP)", &cfg.Ports.Gateway},
+		{"websocket-port", "the delivery gateway (RSocket over WebSocket)", &cfg.Ports.GatewayWeb},
+		{"consumers-port", "consumer-state (gRPC)", &cfg.Ports.Consumers},
+		{"sequencer-port", "sequencer-storage (gRPC)", &cfg.Ports.Sequencer},
+		{"admin-port", "/healthz, /readyz and /metrics", &cfg.Ports.Admin},
+	}
+	var demo, freePorts bool
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything in this process, with data in one directory",
+		Long: `Run all four services in this process, with an embedded NATS server, on loopback addresses, with all data in one directory.
+
+The command prints its addresses and what to try next (with --json: the addresses, once everything answers), and runs until it is
+interrupted. Nobody is asked who they are: it is for one person's machine.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if freePorts {
+				for _, one := range ports {
+					if !cmd.Flags().Changed(one.flag) {
+						*one.port = 0
+					}
+				}
+			}
+			cfg.Ready = func(ctx context.Context, at devhouse.Addresses) error {
+				if err := c.welcome(at, demo); err != nil {
+					return err
+				}
+				if demo {
+					return c.feed(ctx, at)
+				}
+				<-ctx.Done()
+				return nil
+			}
+			level := slog.LevelWarn
+			if c.verbose {
+				level = slog.LevelDebug
+			}
+			house, err := devhouse.New(cfg, slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level})))
+			if err != nil {
+				return err
+			}
+			if err := house.Run(cmd.Context()); err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+			c.say("stopped; the data stays in %s", house.Addresses().Data)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Data, "data", "./data", "directory of all data; made when missing")
+	f.BoolVar(&demo, "demo", false, "also publish a small live stream named demo")
+	f.BoolVar(&freePorts, "free-ports", false, "listen on any free ports, except where one is given")
+	for _, one := range ports {
+		f.IntVar(one.port, one.flag, *one.port, "port of "+one.what)
+	}
+	return cmd
+}
+
+// feed publishes the demo stream until ctx ends.
+func (c *console) feed(ctx context.Context, at devhouse.Addresses) error {
+	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := demofeed.Run(ctx, conn); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the demo feed: %w", err)
+	}
+	return nil
+}
+
+// welcome prints the addresses and the next commands.
+func (c *console) welcome(at devhouse.Addresses, demo bool) error {
+	if c.json {
+		return c.line(at)
+	}
+	flags := flagsFor(at)
+	var b strings.Builder
+	fmt.Fprintf(&b, `Lockstep is running, data in %s
+
+  publish   gRPC %s   HTTP %s
+  follow    RSocket %s   %s
+  watch     consumers %s   health and metrics %s
+
+Try, in another terminal:
+
+`, at.Data, at.Ingest, at.HTTP, at.Gateway, at.WebSocket, at.Consumers, at.Admin)
+	if demo {
+		fmt.Fprintf(&b, "  lockstep replica%s demo ./demo.db\n  sqlite3 ./demo.db \"SELECT key, value->>'price' FROM demo LIMIT 5\"\n  lockstep tail%s demo\n", flags, flags)
+	} else {
+		fmt.Fprintf(&b, "  lockstep stream create%s orders\n  lockstep put%s orders o-1 '{\"total\": 12.5}'\n  lockstep replica%s orders ./orders.db\n", flags, flags, flags)
+	}
+	b.WriteString("\nInterrupt (Ctrl-C) to stop.\n")
+	_, err := io.WriteString(c.out, b.String())
+	return err
+}
+
+// flagsFor gives the flags that the next commands need, none when the addresses are the usual ones.
+func flagsFor(at devhouse.Addresses) string {
+	flags := ""
+	for _, one := range []struct{ name, address, usual string }{
+		{"ingest", at.Ingest, defaultIngest}, {"gateway", at.Gateway, defaultGateway}, {"consumers", at.Consumers, defaultConsumers},
+	} {
+		if one.address != one.usual {
+			flags += " --" + one.name + " " + one.address
+		}
+	}
+	return flags
+}
