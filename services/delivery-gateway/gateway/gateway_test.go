@@ -1,0 +1,432 @@
+package gateway_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
+	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway"
+)
+
+func TestSameOverEveryTransport(t *testing.T) {
+	h := newHouse(t, withNATS)
+	for range 10 {
+		h.store.lane.Append(10, 100)
+	}
+	for _, address := range []string{h.address(), "ws://" + h.gateway.WebSocketAddress().String() + "/rsocket"} {
+		t.Run(strings.Split(address, ":")[0], func(t *testing.T) {
+			c, err := rsocket.Dial(t.Context(), address, setup(t, current, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close(); <-c.Done() }()
+			described := new(deliveryv1.DescribeResponse)
+			if err := ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, described); err != nil {
+				t.Fatal(err)
+			}
+			if described.GetStream().GetDigestSeed() != 42 || described.GetMajor() != protocol.Current.Major {
+				t.Fatalf("got %v", described)
+			}
+			tail := h.store.lane.Standing().Tail
+			r := subscribe(t, c, 5, 8)
+			r.until(tail)
+			for range 10 { // live: with the batch in the hint, without it, and with no hint at all
+				b := h.store.lane.Append(3, 50)
+				h.hint(b.Data)
+				h.store.lane.Append(3, 50)
+				h.hint(nil)
+				h.store.lane.Append(3, 50)
+			}
+			r.until(tail + 90)
+		})
+	}
+}
+
+func TestSetupIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	tokens := filepath.Join(dir, "tokens")
+	if err := os.WriteFile(tokens, []byte("# who may read what\nsecret orders,pri*\nother prices\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, func(c *gateway.Config, _ *house) { c.TokensFile = tokens })
+	for name, c := range map[string]struct {
+		hello  *deliveryv1.Hello
+		token  string
+		reason fault.Reason
+		says   []string
+	}{
+		"another major": {&deliveryv1.Hello{Major: 9, Minor: 3, ConsumerId: "c1"}, "secret", fault.UnsupportedVersion, []string{"9.3", protocol.Current.String(), "c1"}},
+		"no token":      {current, "", fault.Unauthenticated, []string{"token"}},
+		"wrong token":   {current, "guess", fault.Unauthenticated, []string{"not known"}},
+		"bad name":      {&deliveryv1.Hello{Major: protocol.Current.Major, ConsumerId: "no spaces"}, "secret", fault.InvalidName, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := rsocket.Dial(t.Context(), h.address(), setup(t, c.hello, c.token))
+			if err == nil {
+				<-conn.Done()
+				err = conn.Err()
+			}
+			var e *rsocket.Error
+			if !errors.As(err, &e) || e.Code != rsocket.CodeRejectedSetup {
+				t.Fatalf("got %v", err)
+			}
+			f := fault.Parse(e.Data)
+			if f.Reason() != c.reason {
+				t.Fatalf("got %v %v", f.Reason(), f)
+			}
+			for _, says := range c.says {
+				if !strings.Contains(f.Error(), says) {
+					t.Errorf("%q does not name %q", f, says)
+				}
+			}
+		})
+	}
+	t.Run("newer minor is served", func(t *testing.T) {
+		c, err := rsocket.Dial(t.Context(), h.address(), setup(t, &deliveryv1.Hello{Major: protocol.Current.Major, Minor: 99}, "secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(); <-c.Done() }()
+		if err := ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, new(deliveryv1.DescribeResponse)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("a stream that was not granted", func(t *testing.T) {
+		h.store.lane.Append(1, 10)
+		c, err := rsocket.Dial(t.Context(), h.address(), setup(t, current, "other"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(); <-c.Done() }()
+		if err := ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, new(deliveryv1.DescribeResponse)); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("describe: %v", err)
+		}
+		if err := ask(t, c, protocol.RouteAttach, &deliveryv1.AttachRequest{Stream: "orders", ConsumerId: "c"}, new(deliveryv1.AttachResponse)); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("attach: %v", err)
+		}
+		if err := subscribe(t, c, 0, 5).ends(); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("subscribe: %v", err)
+		}
+		if err := open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: 1}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("range: %v", err)
+		}
+		if err := open(t, c, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("bootstrap: %v", err)
+		}
+	})
+}
+
+func TestRequestsAreRefused(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(10, 10)
+	h.store.lane.Append(10, 10)
+	h.store.lane.Retain(11)
+	c := h.dial()
+	position := func(epoch, sequence uint64) *deliveryv1.SubscribeRequest {
+		return &deliveryv1.SubscribeRequest{Stream: "orders", After: &streamv1.Position{Epoch: epoch, Sequence: sequence}}
+	}
+	for name, x := range map[string]struct {
+		r      *reading
+		reason fault.Reason
+		detail [2]string
+	}{
+		"ahead of the tail":    {open(t, c, protocol.RouteSubscribe, position(1, 21), 5), fault.AheadOfTail, [2]string{"tail", "20"}},
+		"another epoch":        {open(t, c, protocol.RouteSubscribe, position(2, 15), 5), fault.EpochMismatch, [2]string{"epoch", "1"}},
+		"expired":              {open(t, c, protocol.RouteSubscribe, position(1, 3), 5), fault.Expired, [2]string{"head", "11"}},
+		"expired range":        {open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: 1}, 5), fault.Expired, [2]string{"head", "11"}},
+		"empty range":          {open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders"}, 5), fault.InvalidArgument, [2]string{}},
+		"unknown stream":       {open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "order"}, 5), fault.UnknownStream, [2]string{}},
+		"unknown partition":    {open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", Partition: 1}, 5), fault.InvalidArgument, [2]string{}},
+		"unknown incarnation":  {open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", ConsumerId: "c", Incarnation: 3}, 5), fault.ConsumerFenced, [2]string{}},
+		"unknown route":        {open(t, c, "lockstep.nothing", &deliveryv1.SubscribeRequest{}, 5), fault.InvalidArgument, [2]string{}},
+		"request of one route": {open(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, 5), fault.InvalidArgument, [2]string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x.r.t = t
+			err := x.r.ends()
+			if !errors.Is(err, x.reason) || x.detail[0] != "" && fault.Of(err).Detail(x.detail[0]) != x.detail[1] {
+				t.Fatalf("got %v %v", err, fault.Of(err).Details())
+			}
+		})
+	}
+	if _, err := c.RequestResponse(t.Context(), rsocket.Payload{Data: []byte("x")}); !errors.Is(restored(err), fault.Malformed) {
+		t.Errorf("no metadata: %v", err)
+	}
+	if _, err := c.RequestResponse(t.Context(), rsocket.Payload{Metadata: []byte{0xFE, 0, 9, 9}, Data: []byte("x")}); !errors.Is(restored(err), fault.Malformed) {
+		t.Errorf("cut metadata: %v", err)
+	}
+}
+
+func TestRange(t *testing.T) {
+	h := newHouse(t)
+	for range 10 {
+		h.store.lane.Append(3, 10)
+	}
+	c := h.dial()
+	for name, x := range map[string]struct{ from, until, first, last uint64 }{
+		"inside batches": {5, 11, 4, 12},
+		"to the tail":    {28, 0, 28, 30},
+		"beyond it":      {28, 1000, 28, 30},
+		"nothing":        {31, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: x.from, Until: x.until}, 2)
+			first := uint64(0)
+			for {
+				d, _, err := r.next()
+				if err != nil {
+					break
+				}
+				if first == 0 {
+					first = d.GetFirst()
+					r.began = true
+				}
+			}
+			if err := r.ends(); err != nil || first != x.first || uint64(r.cursor) != x.last {
+				t.Fatalf("got [%d, %d], %v; want [%d, %d]", first, r.cursor, err, x.first, x.last)
+			}
+		})
+	}
+}
+
+func TestNATSAndStorageMayGo(t *testing.T) {
+	h := newHouse(t, withNATS)
+	h.store.lane.Append(5, 10)
+	r := subscribe(t, h.dial(), 0, 16)
+	r.until(5)
+
+	b := h.store.lane.Append(5, 10)
+	h.hint(b.Data)
+	r.until(10)
+
+	h.nats.Shutdown()
+	h.nats.WaitForShutdown()
+	h.store.lane.Append(5, 10)
+	r.until(15)
+
+	h.store.lane.SetDown(true)
+	h.store.lane.Append(5, 10)
+	slow := subscribe(t, h.dial(), 2, 16) // must wait for storage, and must not fail
+	h.store.lane.SetDown(false)
+	r.until(20)
+	slow.until(20)
+}
+
+func TestIncarnationsAreFenced(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(5, 10)
+	first, second := h.dial(), h.dial()
+	attach := func(c *rsocket.Conn) uint64 {
+		out := new(deliveryv1.AttachResponse)
+		if err := ask(t, c, protocol.RouteAttach, &deliveryv1.AttachRequest{Stream: "orders", ConsumerId: "c1"}, out); err != nil {
+			t.Fatal(err)
+		}
+		return out.GetIncarnation()
+	}
+	follow := func(c *rsocket.Conn, incarnation uint64) *reading {
+		return open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", ConsumerId: "c1", Incarnation: incarnation}, 16)
+	}
+	ack := func(c *rsocket.Conn, incarnation, sequence uint64) error {
+		return ask(t, c, protocol.RouteAck, &deliveryv1.AckRequest{Stream: "orders", ConsumerId: "c1", Incarnation: incarnation,
+			Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: 1, Sequence: sequence}}}}, new(deliveryv1.AckResponse))
+	}
+	one := attach(first)
+	r1 := follow(first, one)
+	r1.until(5)
+	two := attach(second)
+	if err := r1.ends(); !errors.Is(err, fault.ConsumerFenced) {
+		t.Fatalf("the older subscription ended with %v", err)
+	}
+	if err := ack(first, one, 5); !errors.Is(err, fault.ConsumerFenced) {
+		t.Fatalf("the older incarnation's ack: %v", err)
+	}
+	if err := ack(first, two, 5); !errors.Is(err, fault.ConsumerFenced) {
+		t.Fatalf("the newer incarnation on the older's connection: %v", err)
+	}
+	if err := ack(second, two, 4); err != nil {
+		t.Fatal(err)
+	}
+	// Attached at another gateway: this one finds out by itself.
+	r2 := follow(second, two)
+	r2.until(5)
+	h.keeper.locked(func() { h.keeper.incarnations["c1"]++ })
+	if err := r2.ends(); !errors.Is(err, fault.ConsumerFenced) {
+		t.Fatalf("fenced elsewhere, it ended with %v", err)
+	}
+	three := attach(first)
+	_ = first.Close()
+	eventually(t, "consumer-state is told that the connection went", h.keeper.left(three))
+}
+
+func TestAcksAreGatheredAndKept(t *testing.T) {
+	h := newHouse(t)
+	for range 10 {
+		h.store.lane.Append(100, 10)
+	}
+	c := h.dial()
+	attached := new(deliveryv1.AttachResponse)
+	if err := ask(t, c, protocol.RouteAttach, &deliveryv1.AttachRequest{Stream: "orders", ConsumerId: "c1"}, attached); err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, c, 0, 16).until(1000)
+	request := func(sequence uint64) *deliveryv1.AckRequest {
+		return &deliveryv1.AckRequest{Stream: "orders", ConsumerId: "c1", Incarnation: attached.GetIncarnation(),
+			Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: 1, Sequence: sequence}}}}
+	}
+	for i := range uint64(500) {
+		if err := c.FireAndForget(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteAck), Data: message(t, request(i+1))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.FireAndForget(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteStatus), Data: message(t, &deliveryv1.StatusRequest{
+		Stream: "orders", ConsumerId: "c1", Incarnation: attached.GetIncarnation(), Health: &consumerv1.Health{Phase: consumerv1.Phase_PHASE_LIVE},
+	})}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last ack arrives", h.keeper.has("c1", 500))
+	eventually(t, "the health arrives", func() (ok bool) {
+		h.keeper.locked(func() { ok = h.keeper.health.GetPhase() == consumerv1.Phase_PHASE_LIVE })
+		return ok
+	})
+	h.keeper.locked(func() {
+		if h.keeper.checkpoints > 100 {
+			t.Errorf("500 acks made %d calls", h.keeper.checkpoints)
+		}
+	})
+
+	// A confirmed ack waits for a consumer-state that is away; a lower one is answered with what is kept.
+	h.keeper.locked(func() { h.keeper.down = true })
+	done := make(chan error, 1)
+	answer := new(deliveryv1.AckResponse)
+	go func() { done <- ask(t, c, protocol.RouteAck, request(700), answer) }()
+	eventually(t, "the ack is under way", func() bool {
+		select {
+		case err := <-done:
+			t.Fatalf("answered while consumer-state is down: %v", err)
+			return false
+		case <-time.After(50 * time.Millisecond):
+			return true
+		}
+	})
+	h.keeper.locked(func() { h.keeper.down = false })
+	if err := <-done; err != nil || answer.GetCursors()[0].GetPosition().GetSequence() != 700 {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	h.keeper.locked(func() {
+		if len(h.keeper.tails) != 1 || h.keeper.tails[0].GetPosition().GetSequence() != 1000 {
+			t.Errorf("the tail beside the ack: %v", h.keeper.tails)
+		}
+	})
+	if err := ask(t, c, protocol.RouteAck, request(3), answer); err != nil || answer.GetCursors()[0].GetPosition().GetSequence() != 700 {
+		t.Fatalf("a lower ack: %v, %v", answer, err)
+	}
+}
+
+func TestBootstrap(t *testing.T) {
+	h := newHouse(t, func(c *gateway.Config, _ *house) { c.MaxBootstraps = 1 })
+	h.store.lane.Append(5, 10)
+	h.store.chunks = 20
+	c := h.dial()
+	begin := func(credit uint32) *reading {
+		return open(t, c, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, credit)
+	}
+	slow := begin(1)
+	if _, _, err := slow.next(); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(100).ends(); !errors.Is(err, fault.Overloaded) || fault.Of(err).Detail("retry_after_ms") == "" {
+		t.Fatalf("a second one: %v", err)
+	}
+	// The consumer has taken one or two; the transport's window holds some MiB more; storage must be waiting long before the end.
+	chunks, ended := 0, false
+	for !ended {
+		d, data, err := slow.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch d.GetStep() {
+		case deliveryv1.Delivery_BOOTSTRAP_STEP_CHUNK:
+			chunks++
+			if batch.CRC(data) != d.GetCrc() || d.GetRows() != 1 {
+				t.Fatalf("chunk %d: %v", chunks, d)
+			}
+			if ahead := h.store.partsSent() - chunks; ahead > 16 {
+				t.Fatalf("storage was read %d chunks ahead", ahead)
+			}
+		case deliveryv1.Delivery_BOOTSTRAP_STEP_ENDING:
+			ended = true
+			if d.GetDigest().GetSequence() != 5 {
+				t.Fatalf("ending: %v", d)
+			}
+		}
+	}
+	if err := slow.ends(); err != nil || chunks != 20 {
+		t.Fatalf("%d chunks, then %v", chunks, err)
+	}
+	eventually(t, "the place is free again", func() bool {
+		r := begin(1)
+		_, _, err := r.next()
+		r.in.Cancel()
+		return err == nil
+	})
+	h.store.mu.Lock()
+	h.store.badChunk = true
+	h.store.mu.Unlock()
+	eventually(t, "a damaged chunk is refused", func() bool {
+		return errors.Is(begin(100).ends(), fault.Corrupt)
+	})
+}
+
+func TestSlowConsumerHoldsUpNobody(t *testing.T) {
+	h := newHouse(t, withNATS)
+	h.store.lane.Append(1, 10)
+	slow, fast := subscribe(t, h.dial(), 0, 1), subscribe(t, h.dial(), 0, 16)
+	for range 200 {
+		b := h.store.lane.Append(10, 100)
+		h.hint(b.Data)
+	}
+	fast.until(2001)
+	slow.until(2001)
+}
+
+func TestFromTail(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(10, 10)
+	r := open(t, h.dial(), protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", FromTail: true}, 16)
+	d, _, err := r.next()
+	if err != nil || d.GetKind() != deliveryv1.Delivery_KIND_STATUS || d.GetTail() != 10 {
+		t.Fatalf("at the tail: %v, %v", d, err)
+	}
+	r.cursor = 10
+	h.store.lane.Append(1, 10)
+	r.until(11)
+}
+
+func TestDrain(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(5, 10)
+	c := h.dial()
+	r := subscribe(t, c, 0, 16)
+	r.until(5)
+	if err := h.gateway.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	if err := h.gateway.Ready(); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("after the end: %v", err)
+	}
+	<-c.Done()
+	if _, err := rsocket.Dial(t.Context(), h.address(), setup(t, current, "")); err == nil {
+		t.Error("a stopped gateway took a connection")
+	}
+}
