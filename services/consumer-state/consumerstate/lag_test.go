@@ -2,7 +2,6 @@ package consumerstate_test
 
 import (
 	"context"
-	"math"
 	"testing"
 	"time"
 
@@ -148,34 +147,5 @@ func TestVanishedStreamsKeepTheirConsumers(t *testing.T) {
 	}
 	if got, want := r.lag(t, "c"), (shown{2, 0, true}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
-	}
-}
-
-// One record a second for three hours: a bounded number of samples answers for every age, never too high, and within a tenth.
-func TestLagFromFewSamples(t *testing.T) {
-	r := newRig(t, nil)
-	const seconds = 3 * 3600
-	for i := uint64(0); i <= seconds; i++ {
-		if i > 0 {
-			r.clock.advance(time.Second)
-		}
-		r.tail(t, 1, i, r.clock.ms.Load())
-	}
-	inc := r.attach(t, "c").GetIncarnation()
-	for _, at := range []uint64{0, 10, 100, 3600, 7200, 10_000, 10_500, 10_700, 10_780, 10_799, 10_800} {
-		if _, err := r.checkpoint("c", inc, cursor(0, 1, at)); err != nil {
-			t.Fatal(err)
-		}
-		if at == seconds {
-			if got := r.lag(t, "c"); got != (shown{0, 0, false}) {
-				t.Errorf("at the tail: %+v", got)
-			}
-			continue
-		}
-		real := float64(seconds - at - 1)
-		got := r.lag(t, "c")
-		if got.seconds > real || got.seconds < math.Floor(real*0.9)-1 || got.atLeast {
-			t.Errorf("at %d: %+v, in truth %v s", at, got, real)
-		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/store"
 )
 
-// Service is consumer-state. New takes everything it needs; then either Run or Close is called, once.
+// Service is consumer-state. New takes everything it needs; then Run is called once, or Close.
 type Service struct {
 	cfg       Config
 	deps      Deps
@@ -97,7 +97,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(life.Run(ctx, s.deps.Log, parts...), s.store.Close())
 }
 
-// Close lets go of what New took, when Run is never called.
+// Close lets go of what New took, when Run is never called. After Run it does nothing but return errors of what is closed already.
 func (s *Service) Close() error {
 	var errs []error
 	if s.listener != nil {
