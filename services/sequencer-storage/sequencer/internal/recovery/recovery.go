@@ -10,6 +10,9 @@
 package recovery
 
 import (
+	"bytes"
+	"errors"
+
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -59,7 +62,7 @@ func Recover(e *engine.Engine, c *catalogue.Catalogue, tips map[segment.LaneNumb
 	if err != nil {
 		return nil, err
 	}
-	newest, err := newestSegment(e)
+	newest, err := newestSegment(e, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -85,19 +88,33 @@ func Recover(e *engine.Engine, c *catalogue.Catalogue, tips map[segment.LaneNumb
 	return r.found, nil
 }
 
-// newestSegment gives the highest segment with a batch in it, 0 when there is none.
-func newestSegment(e *engine.Engine) (segment.Number, error) {
-	it := e.Scan(engine.Log)
-	defer it.Close()
-	top := segment.Key(nil, ^segment.Number(0), ^segment.LaneNumber(0), ^lane.Sequence(0))
-	if !it.SeekBack(top) {
-		return 0, it.Err()
+// newestSegment gives the highest segment with a batch in it, 0 when there is none. Damage on the way does not keep it from finding
+// out: a damaged block counts as a segment, and reading it stops the lanes in it (I2).
+func newestSegment(e *engine.Engine, sealed segment.Number) (newest segment.Number, err error) {
+	for n := sealed + 1; ; n = max(n, newest) + 1 {
+		it := e.Scan(engine.Log)
+		found := it.Seek(segment.Key(nil, n, 0, 0))
+		var key []byte
+		if found {
+			key = bytes.Clone(it.Key())
+		}
+		err := it.Err()
+		it.Close()
+		switch {
+		case errors.Is(err, fault.Corrupt):
+			newest = n
+		case err != nil:
+			return 0, err
+		case !found:
+			return newest, nil
+		default:
+			at, _, _, ok := segment.ParseKey(key)
+			if !ok {
+				return 0, fault.New(fault.Corrupt, "the log holds a key of %d bytes, and keys have %d", len(key), segment.KeyBytes)
+			}
+			newest = at
+		}
 	}
-	n, _, _, ok := segment.ParseKey(it.Key())
-	if !ok {
-		return 0, fault.New(fault.Corrupt, "the log holds a key of %d bytes, and keys have %d", len(it.Key()), segment.KeyBytes)
-	}
-	return n, nil
 }
 
 // lane recovers one lane; what is wrong with it stops it (I2).

@@ -1,0 +1,150 @@
+package sequencer_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
+)
+
+// filled makes a closed directory with two streams, one of whose batches is large enough for a blob file.
+func filled(t *testing.T) (dir string, keyed, plain *streamv1.Stream) {
+	t.Helper()
+	dir = t.TempDir()
+	h := open(t, sequencer.Config{Dir: dir, SegmentBytes: 64 << 10})
+	keyed = h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true})
+	plain = h.create(t, &streamv1.StreamSpec{Name: "log"})
+	for i := range 40 {
+		h.append(t, keyed, row{key: fmt.Sprintf("key%03d", i), value: fmt.Sprintf("small-value-%03d", i)})
+		h.append(t, plain, row{value: incompressible(i, 8<<10)})
+	}
+	h.close(t)
+	// A second start moves everything from the write-ahead log into tables and blob files.
+	h = open(t, sequencer.Config{Dir: dir, SegmentBytes: 64 << 10})
+	h.close(t)
+	return dir, keyed, plain
+}
+
+// incompressible gives n bytes that depend on i and that S2 leaves alone.
+func incompressible(i, n int) string {
+	b, x := make([]byte, n), uint64(i)*2654435761+1
+	for k := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[k] = byte(x)
+	}
+	return string(b)
+}
+
+// flip changes one byte behind the first place where needle stands in a file that matches pattern.
+func flip(t *testing.T, dir, pattern, needle string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(content, []byte(needle)); at >= 0 {
+			content[at] ^= 0x40
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("no file %s holds %.20q", pattern, needle)
+}
+
+func copied(t *testing.T, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestDamageIsNamedAndStopsOnlyItsLane(t *testing.T) {
+	dir, keyed, plain := filled(t)
+	if report, err := sequencer.Check(t.Context(), dir); err != nil || len(report.Problems) > 0 {
+		t.Fatalf("before any damage: %+v %v", report, err)
+	}
+	t.Run("blob", func(t *testing.T) {
+		dir := copied(t, dir)
+		flip(t, dir, "log/*.blob", incompressible(17, 64))
+		report, err := sequencer.Check(t.Context(), dir)
+		if err != nil || len(report.Problems) == 0 || !strings.Contains(report.Problems[0], `"log"`) {
+			t.Fatalf("%+v %v", report, err)
+		}
+		h := open(t, sequencer.Config{Dir: dir, SegmentBytes: 64 << 10})
+		records, err := h.read(t, plain, 1, 0)
+		reason(t, err, fault.Corrupt)
+		if len(records) > 17 { // what comes before it is served, it is not
+			t.Fatalf("%d records were served", len(records))
+		}
+		_, err = h.Append(t.Context(), request(plain, row{value: "x"})) // the lane is stopped
+		reason(t, err, fault.Corrupt)
+		if h.lane(t, plain).GetStopped() == "" {
+			t.Fatal("tails do not say that the lane is stopped")
+		}
+		if got := h.append(t, keyed, row{key: "k", value: "v"}); got != 41 { // the other goes on
+			t.Fatalf("sequence %d", got)
+		}
+	})
+	t.Run("table", func(t *testing.T) {
+		dir := copied(t, dir)
+		flip(t, dir, "log/*.sst", "small-value-023")
+		report, err := sequencer.Check(t.Context(), dir)
+		if err != nil || len(report.Problems) == 0 || !strings.Contains(report.Problems[0], `"orders"`) {
+			t.Fatalf("%+v %v", report, err)
+		}
+	})
+	t.Run("lost log, witness remains", func(t *testing.T) {
+		dir := copied(t, dir)
+		if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
+			t.Fatal(err)
+		}
+		h := open(t, sequencer.Config{Dir: dir})
+		for _, s := range []*streamv1.Stream{keyed, plain} {
+			_, err := h.Append(t.Context(), request(s, row{key: "k", value: "x"}))
+			if r := fault.ReasonOf(err); r != fault.LaneStopped && r != fault.Corrupt {
+				t.Fatalf("a lane that lost everything answers %v", err)
+			}
+		}
+	})
+}
+
+func TestForeignDirectories(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, text string
+		want       fault.Reason
+	}{
+		"newer format":  {"FORMAT", "lockstep sequencer-storage 9\n", fault.UnsupportedVersion},
+		"other program": {"FORMAT", "lockstep consumer-state 1\n", fault.ForeignData},
+		"other data":    {"holiday.jpg", "x", fault.ForeignData},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := sequencer.New(sequencer.Config{Dir: dir}, sequencer.Deps{})
+			reason(t, err, c.want)
+			entries, _ := os.ReadDir(dir)
+			if len(entries) != 1 { // left as it was
+				t.Fatalf("%v", entries)
+			}
+		})
+	}
+}
