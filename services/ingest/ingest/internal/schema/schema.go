@@ -33,7 +33,7 @@ func Compile(text string) (*Schema, error) {
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the JSON Schema is not JSON: %w", err)
 	}
-	const place = "stream:schema"
+	const place = "stream:///schema"
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(refusing{})
