@@ -27,7 +27,7 @@
 //	    never holds more than it has asked for; a peer that sends more loses the stream.
 //	I2  Pull: Source.Next is called only while the stream has credit and everything taken before
 //	    has been handed to the socket. What one connection holds unsent is at most one round
-//	    (64 stream payloads or about 256 KiB) plus the bounded control queue.
+//	    (256 stream payloads or about 256 KiB) plus the bounded control queue.
 //	I3  Fairness: ready streams of a connection take turns, one payload each.
 //	I4  No call into the application is made under a lock of the engine, so that Wake, Fail,
 //	    Cancel and Close may be called from inside any callback.

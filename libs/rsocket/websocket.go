@@ -23,7 +23,7 @@ const subprotocol = "rsocket"
 // because the library's own would cost a timer per call.
 type webSocketWire struct {
 	ws      *websocket.Conn
-	conn    net.Conn
+	conn    *gatherConn
 	budget  *budget
 	scratch [readBufferIdleBytes]byte
 }
@@ -56,7 +56,13 @@ func (w *webSocketWire) next(limit int) ([]byte, bool, error) {
 		return nil, false, errMalformed
 	}
 	buf, n, taken := w.scratch[:], 0, 0
-	defer func() { w.budget.give(taken) }()
+	var pooled []byte // the second step: what fits it gets memory of its own size
+	defer func() {
+		w.budget.give(taken)
+		if pooled != nil {
+			giveBuffer(pooled)
+		}
+	}()
 	for {
 		k, err := r.Read(buf[n:])
 		n += k
@@ -72,16 +78,23 @@ func (w *webSocketWire) next(limit int) ([]byte, bool, error) {
 		if n < len(buf) {
 			continue
 		}
-		size := min(max(2*len(buf), directReadBytes), limit+1) // one more byte tells too large from full
-		if size > firstReadBytes {
+		var grown []byte
+		if pooled == nil {
+			pooled = takeBuffer(scratchMaxBytes)
+			grown = pooled
+		} else {
+			size := min(2*len(buf), limit+1) // one more byte tells too large from full
 			if !w.budget.take(size - taken) {
 				return nil, false, errBudgetSpent
 			}
 			taken = size
+			grown = make([]byte, size)
 		}
-		grown := make([]byte, size)
 		copy(grown, buf[:n])
 		buf = grown
+	}
+	if pooled != nil && n <= len(pooled) {
+		buf = append(make([]byte, 0, n), buf[:n]...)
 	}
 	if n < core.FrameHeaderLen {
 		return nil, false, errMalformed
@@ -91,6 +104,14 @@ func (w *webSocketWire) next(limit int) ([]byte, bool, error) {
 
 func (w *webSocketWire) write(frames []outFrame) (written int64, err error) {
 	ctx := context.Background()
+	if len(frames) > 1 {
+		w.conn.hold()
+		defer func() {
+			if flushed := w.conn.release(); err == nil {
+				err = flushed
+			}
+		}()
+	}
 	for i := range frames {
 		f := &frames[i]
 		head := f.head[lengthBytes:f.headN]
@@ -160,31 +181,33 @@ func (s *Server) WebSocket() http.Handler {
 // hijackTap remembers the socket that the WebSocket library takes over.
 type hijackTap struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn *gatherConn
 }
 
 func (t *hijackTap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err == nil {
-		_ = conn.SetDeadline(time.Time{}) // the HTTP server's deadlines end here
-		t.conn = conn
+	if err != nil {
+		return nil, nil, err
 	}
-	return conn, rw, err
+	_ = conn.SetDeadline(time.Time{}) // the HTTP server's deadlines end here
+	t.conn = &gatherConn{Conn: conn}
+	return t.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(t.conn, webSocketWriteBytes)), nil
 }
 
 func dialWebSocket(ctx context.Context, u *url.URL, cfg ClientConfig) (*webSocketWire, error) {
 	var mu sync.Mutex // the HTTP client may dial on a goroutine of its own
-	var last net.Conn
+	var last *gatherConn
 	transport := &http.Transport{
 		TLSClientConfig: cfg.TLS, DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := cfg.dial(ctx, network, address)
-			if err == nil {
-				mu.Lock()
-				last = conn
-				mu.Unlock()
+			if err != nil {
+				return nil, err
 			}
-			return conn, err
+			mu.Lock()
+			defer mu.Unlock()
+			last = &gatherConn{Conn: conn}
+			return last, nil
 		},
 	}
 	if transport.TLSClientConfig == nil {

@@ -14,7 +14,7 @@ import (
 const (
 	// roundFrames and roundBytes bound what is taken from the streams before the socket has
 	// taken it (I2).
-	roundFrames = 64
+	roundFrames = 256
 	roundBytes  = 256 << 10
 	// slowestPeerBytesPerSecond: a round gets at least the time it needs at this rate.
 	slowestPeerBytesPerSecond = 64 << 10
