@@ -65,7 +65,6 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 	took := time.Since(began)
 	r.tell(Event{Kind: Bootstrapped, Why: fmt.Sprintf("%d rows in %v, verified", progress.done, took.Round(time.Millisecond))})
 	k.ackDue = true
-	r.watchers.publish([]Change{{Kind: Rebuilt}})
 	return nil
 }
 
@@ -92,6 +91,7 @@ func (r *Replica) swap(ctx context.Context, lost []string) error {
 		l.tail, l.tailKnown = l.Cursor.Sequence, true
 	}
 	r.why = ""
+	r.watchers.publish([]Change{{Kind: Rebuilt}})
 	r.update(func(s *Status) {
 		s.Bootstraps++
 		s.Verified += uint64(len(r.lanes))

@@ -1,0 +1,102 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+)
+
+const (
+	callTimeout       = 10 * time.Second
+	keepaliveInterval = 10 * time.Second
+	keepaliveTimeout  = 3 * time.Second
+	windowBytes       = 4 << 20
+	maxMessageBytes   = 16 << 20
+)
+
+// dial makes the connection; gRPC keeps it up.
+func dial(cfg Config) (*grpc.ClientConn, error) {
+	creds := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		creds = credentials.NewTLS(cfg.TLS)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
+		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
+	}
+	if cfg.DialContext != nil {
+		options = append(options, grpc.WithContextDialer(cfg.DialContext))
+	}
+	conn, err := grpc.NewClient(cfg.Ingest, options...)
+	if err != nil {
+		return nil, fault.New(fault.InvalidArgument, "the ingest address %q cannot be used: %w", cfg.Ingest, err)
+	}
+	return conn, nil
+}
+
+func closeOnce(c *grpc.ClientConn) error {
+	if err := c.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // what Close answers the second time
+		return err
+	}
+	return nil
+}
+
+// restore gives the fault a gRPC error carries, or the one it stands for.
+func restore(err error) error {
+	var f *fault.Fault
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		return fault.New(fault.Unavailable, "the connection to ingest failed: %w", err)
+	}
+	for _, d := range s.Details() {
+		if w, ok := d.(*streamv1.Fault); ok {
+			return fault.Restore(fault.Reason(w.GetReason()), w.GetMessage(), w.GetDetails())
+		}
+	}
+	switch s.Code() {
+	case codes.Canceled:
+		return fault.New(fault.Unavailable, "the call to ingest was cancelled: %s", s.Message())
+	case codes.Unavailable:
+		return fault.New(fault.Unavailable, "ingest cannot be reached: %s", s.Message())
+	case codes.DeadlineExceeded:
+		return fault.New(fault.Unavailable, "ingest did not answer in time: %s", s.Message())
+	case codes.ResourceExhausted:
+		return fault.New(fault.Overloaded, "ingest is overloaded: %s", s.Message())
+	case codes.Unauthenticated:
+		return fault.New(fault.Unauthenticated, "%s", s.Message())
+	case codes.PermissionDenied:
+		return fault.New(fault.NotPermitted, "%s", s.Message())
+	case codes.Unimplemented:
+		return fault.New(fault.UnsupportedVersion, "ingest does not know this call: %s: upgrade it", s.Message())
+	}
+	return fault.New(fault.Internal, "%s: %s", s.Code(), s.Message())
+}
+
+// transient tells what a retry can end. An internal failure of ingest is among it: its next process may do better.
+func transient(err error) bool {
+	reason := fault.ReasonOf(err)
+	return reason.Temporary() || reason == fault.Internal
+}
