@@ -1,0 +1,129 @@
+package consumer
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
+	"github.com/lockstep-mq/lockstep/sdk/internal/session"
+)
+
+// Config of a consumer. Stream and Gateways are needed; everything else has a default.
+type Config struct {
+	Stream string
+	// Gateways are addresses such as tcp://127.0.0.1:7410; tried in turn.
+	Gateways []string
+	// ConsumerID is the name the provider keeps a cursor under; empty for an anonymous reader.
+	ConsumerID string
+	// Start says where to begin in partitions for which the provider has no cursor. The zero Start is the first record retained.
+	Start Start
+	// Partitions to follow; nil means all.
+	Partitions []lane.Partition
+	// StopAtTail ends the loop without an error when every partition has reached the tail it had when the loop began.
+	StopAtTail bool
+	// TLS is for tls:// and wss://; nil means the system's roots.
+	TLS *tls.Config
+	// DialContext replaces the network; nil means the real one.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Log receives interruptions; nil means nothing is logged.
+	Log *slog.Logger
+	// RetryFirst and RetryLongest bound the pauses between tries; 0 means 50 ms and 5 s.
+	RetryFirst, RetryLongest time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if err := lane.CheckName("stream", c.Stream); err != nil {
+		return c, err
+	}
+	if len(c.Gateways) == 0 {
+		return c, fault.New(fault.InvalidArgument, "the consumer has no gateway address: give one such as tcp://127.0.0.1:7410")
+	}
+	if c.ConsumerID != "" {
+		if err := lane.CheckName("consumer", c.ConsumerID); err != nil {
+			return c, err
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func (c Config) session() session.Config {
+	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-consumer", TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
+}
+
+func (c Config) retry() pause.Schedule {
+	return pause.Schedule{First: c.RetryFirst, Longest: c.RetryLongest}
+}
+
+// Start is where following begins.
+type Start struct {
+	tail  bool
+	from  lane.Sequence
+	after map[lane.Partition]lane.Position
+}
+
+// Head starts at the first record retained.
+func Head() Start { return Start{} }
+
+// Tail starts behind the last record of the moment the loop begins.
+func Tail() Start { return Start{tail: true} }
+
+// From starts at a sequence in every partition. When it has expired the loop is told (*Expired).
+func From(s lane.Sequence) Start { return Start{from: max(1, s)} }
+
+// After starts behind known positions; partitions that are not named start at their head.
+func After(positions map[lane.Partition]lane.Position) Start { return Start{after: positions} }
+
+// Record is one record of the stream. Its slices must not be changed; they stay valid.
+type Record struct {
+	Partition lane.Partition
+	Position  lane.Position
+	// TimeMS is milliseconds since 1970.
+	TimeMS    int64
+	Key       string
+	Headers   record.Headers
+	Value     []byte
+	Tombstone bool
+	// Redelivered: this consumer id was given the record before.
+	Redelivered bool
+}
+
+// Expired says that records [From, Head) of a partition are gone and were never delivered here. A loop that goes on continues at Head.
+type Expired struct {
+	Partition  lane.Partition
+	From, Head lane.Sequence
+}
+
+// Error names the lost range.
+func (e *Expired) Error() string {
+	return fmt.Sprintf("records [%d, %d) of partition %d have expired before they were read", e.From, e.Head, e.Partition)
+}
+
+// Unwrap lets errors.Is(err, fault.Expired) hold.
+func (e *Expired) Unwrap() error { return fault.Expired }
+
+// HistoryCut says that the provider's history of a partition no longer holds what was read here: records behind its tail of that moment
+// were lost there. A loop that goes on continues behind Tail.
+type HistoryCut struct {
+	Partition lane.Partition
+	Had       lane.Position
+	Epoch     lane.Epoch
+	Tail      lane.Sequence
+}
+
+// Error tells both positions.
+func (e *HistoryCut) Error() string {
+	return fmt.Sprintf("partition %d was read up to %v, and the provider's history is now %d:%d", e.Partition, e.Had, e.Epoch, e.Tail)
+}
+
+// Unwrap lets errors.Is(err, fault.EpochMismatch) hold.
+func (e *HistoryCut) Unwrap() error { return fault.EpochMismatch }
