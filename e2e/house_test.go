@@ -104,12 +104,12 @@ func (h *house) stop() error {
 	}
 }
 
-// running reports whether the process has not been waited for yet.
-func (h *house) running() bool { return !h.ended }
-
-// kill ends the process at once, as a power cut would end it.
+// kill ends the process at once, if it has not ended.
 func (h *house) kill() {
-	_ = h.cmd.Process.Kill() // it may have ended
+	if h.ended {
+		return
+	}
+	_ = h.cmd.Process.Kill() // it may be ending
 	<-h.exited
 	h.ended = true
 }
@@ -121,9 +121,7 @@ func newHouse(t *testing.T, data string, flags ...string) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if h.running() {
-			h.kill()
-		}
+		h.kill()
 		if t.Failed() {
 			t.Logf("dev said:\n%s", h.stderr)
 		}

@@ -11,22 +11,48 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs testdata/script. Commands of our own:
+// layout is the house in one of its two forms.
+type layout interface {
+	env() []string
+	stop() error
+	kill()
+}
+
+// TestScripts runs testdata/script in both layouts, and testdata/dev in one process only. Commands of our own:
 //
-//	dev [FLAGS]         starts `lockstep dev` on $WORK/data and points the commands at it; flags such as --data come later and win
+//	up                  starts the house on $WORK/data and points the commands at it
 //	stop, kill          ends it by SIGTERM, which must go well, or by SIGKILL
 //	sql FILE STATEMENT  writes the rows to stdout
 //	taken               occupies a port and sets $TAKEN to it
 func TestScripts(t *testing.T) {
+	inOne := func(data string) (layout, error) { return startHouse(data) }
+	t.Run("dev", func(t *testing.T) { runScripts(t, "testdata/script", inOne) })
+	t.Run("dev only", func(t *testing.T) { runScripts(t, "testdata/dev", inOne) })
+	t.Run("apart", func(t *testing.T) {
+		runScripts(t, "testdata/script", func(data string) (layout, error) {
+			a, err := startApart(data)
+			if err != nil {
+				return nil, err
+			}
+			if err := a.up(); err != nil {
+				a.kill()
+				return nil, err
+			}
+			return a, nil
+		})
+	})
+}
+
+func runScripts(t *testing.T, dir string, start func(data string) (layout, error)) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"dev":   scriptDev,
+			"up":    func(ts *testscript.TestScript, _ bool, _ []string) { scriptUp(ts, start) },
 			"stop":  scriptStop,
 			"kill":  func(ts *testscript.TestScript, _ bool, _ []string) { running(ts).kill() },
 			"sql":   scriptSQL,
@@ -35,11 +61,11 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// kept has the running house of each script: *testscript.TestScript to *house.
+// kept has the running house of each script: *testscript.TestScript to layout.
 var kept sync.Map
 
-func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
-	h, err := startHouse(ts.MkAbs("data"), args...)
+func scriptUp(ts *testscript.TestScript, start func(string) (layout, error)) {
+	h, err := start(ts.MkAbs("data"))
 	if err != nil {
 		ts.Fatalf("%v", err)
 	}
@@ -49,9 +75,7 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	kept.Store(ts, h)
 	ts.Defer(func() {
-		if h.running() {
-			h.kill()
-		}
+		h.kill()
 		kept.Delete(ts)
 	})
 }
@@ -82,12 +106,12 @@ func scriptTaken(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("TAKEN", port)
 }
 
-func running(ts *testscript.TestScript) *house {
+func running(ts *testscript.TestScript) layout {
 	h, ok := kept.Load(ts)
 	if !ok {
-		ts.Fatalf("no dev is running")
+		ts.Fatalf("no house is running")
 	}
-	return h.(*house)
+	return h.(layout)
 }
 
 // repository gives a path below the repository's root.

@@ -84,7 +84,7 @@ func (c *console) dial(target, flag string) (*grpc.ClientConn, error) {
 // reach makes an unreachable service's error say where it was looked for.
 func reach(err error, what, address, flag string) error {
 	if fault.ReasonOf(err) == fault.Unavailable {
-		return fault.New(fault.Unavailable, "%s at %s cannot be reached or is stopping (--%s says where it is; `lockstep dev` starts one): %w", what, address, flag, err)
+		return fault.New(fault.Unavailable, "%s at %s cannot serve or cannot be reached (--%s says where it is; `lockstep dev` starts one): %w", what, address, flag, err)
 	}
 	return err
 }

@@ -80,18 +80,19 @@ func (p *publishing) run(ctx context.Context, input io.Reader, sizeBytes int64) 
 		return err
 	}
 	defer conn.Close()
-	if err := p.c.ensureStream(ctx, p.stream, p.keyField != ""); err != nil {
+	warned := false
+	retrying := func(err error) {
+		if !warned {
+			p.c.say("no records are taken just now, retrying for %v: %v", p.retryFor, err)
+			warned = true
+		}
+	}
+	err = publisher.Patiently(ctx, p.retryFor, retrying, func(ctx context.Context) error { return p.c.ensureStream(ctx, p.stream, p.keyField != "") })
+	if err != nil {
 		return err
 	}
-	warned := false
 	out, err := publisher.Open(ctx, ingestv1.NewIngestClient(conn), publisher.Config{
-		Stream: lane.StreamName(p.stream), GiveUpAfter: p.retryFor,
-		OnRetry: func(err error) {
-			if !warned {
-				p.c.say("ingest does not take records just now, retrying for %v: %v", p.retryFor, err)
-				warned = true
-			}
-		},
+		Stream: lane.StreamName(p.stream), GiveUpAfter: p.retryFor, OnRetry: retrying,
 	})
 	if err != nil {
 		return reach(err, "ingest", p.c.ingest, "ingest")

@@ -119,8 +119,13 @@ func unfold(fates []Fate, outcomes []*ingestv1.Outcome, records int) ([]Fate, er
 	return fates, nil
 }
 
-// untilKnown calls until the answer is final, pausing longer and longer, with jitter (I3).
 func (p *Publisher) untilKnown(ctx context.Context, call func(context.Context) error) error {
+	return Patiently(ctx, p.cfg.GiveUpAfter, p.cfg.OnRetry, call)
+}
+
+// Patiently calls until the answer is final, pausing longer and longer, with jitter, at most for limit (I3). onRetry hears why; nil for
+// nobody.
+func Patiently(ctx context.Context, limit time.Duration, onRetry func(error), call func(context.Context) error) error {
 	began := time.Now()
 	pause := firstPause
 	for {
@@ -136,11 +141,11 @@ func (p *Publisher) untilKnown(ctx context.Context, call func(context.Context) e
 		if !fault.ReasonOf(err).Temporary() && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		if waited := time.Since(began); waited > p.cfg.GiveUpAfter {
-			return fault.New(fault.ReasonOf(err), "no answer from ingest for %v: %w", waited.Round(time.Second), err)
+		if waited := time.Since(began); waited > limit {
+			return fault.New(fault.ReasonOf(err), "no answer for %v: %w", waited.Round(time.Millisecond), err)
 		}
-		if p.cfg.OnRetry != nil {
-			p.cfg.OnRetry(err)
+		if onRetry != nil {
+			onRetry(err)
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
