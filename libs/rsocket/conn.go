@@ -231,12 +231,6 @@ func (c *Conn) putLocked(id uint32, s stream) {
 	c.streams[id] = s
 }
 
-func (c *Conn) find(id uint32) stream {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.streams[id]
-}
-
 // teardown runs on the reader once the socket is closed. After it nothing of the connection runs
 // but handlers that have not yet returned.
 func (c *Conn) teardown() {

@@ -69,7 +69,7 @@ func (w *webSocketWire) next(limit int) ([]byte, bool, error) {
 		if n > limit {
 			return nil, false, errFrameTooLarge
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -127,7 +127,7 @@ func (w *streamWire) fill(need int) error {
 		w.lastRead, w.lastRoom = k, len(w.buf)-w.n
 		w.n += k
 		if err != nil && w.n-w.r < need {
-			if err == io.EOF && w.n > w.r {
+			if errors.Is(err, io.EOF) && w.n > w.r {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

@@ -153,7 +153,7 @@ func (c *Conn) written(r *round, err error) {
 	}
 	// The peer may have said why it hung up: the reader looks for that before the end.
 	c.broken = true
-	if err == ErrWriteTimeout && !c.ended {
+	if errors.Is(err, ErrWriteTimeout) && !c.ended {
 		if c.err == nil {
 			c.err = err
 		}
