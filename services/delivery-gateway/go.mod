@@ -3,6 +3,7 @@ module github.com/lockstep-mq/lockstep/services/delivery-gateway
 go 1.26.0
 
 require (
+	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/lockstep-mq/lockstep/api v0.0.0
 	github.com/lockstep-mq/lockstep/libs/message-common v0.0.0
 	github.com/lockstep-mq/lockstep/libs/rsocket v0.0.0
@@ -22,6 +23,7 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/yuin/gopher-lua v1.1.1 // indirect
 	golang.org/x/time v0.16.0 // indirect
 )
 

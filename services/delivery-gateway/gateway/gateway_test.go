@@ -1,7 +1,10 @@
 package gateway_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway"
@@ -48,6 +52,27 @@ func TestSameOverEveryTransport(t *testing.T) {
 				h.store.lane.Append(3, 50)
 			}
 			r.until(tail + 90)
+		})
+	}
+}
+
+func TestTLS(t *testing.T) {
+	lender := httptest.NewTLSServer(nil) // lends its certificate
+	defer lender.Close()
+	h := newHouse(t, func(c *gateway.Config, _ *house) { c.TLS = &tls.Config{Certificates: lender.TLS.Certificates} })
+	h.store.lane.Append(10, 100)
+	roots := x509.NewCertPool()
+	roots.AddCert(lender.Certificate())
+	for _, address := range []string{"tls://" + h.gateway.Address().String(), "wss://" + h.gateway.WebSocketAddress().String() + "/rsocket"} {
+		t.Run(strings.Split(address, ":")[0], func(t *testing.T) {
+			cfg := setup(t, current, "")
+			cfg.TLS = &tls.Config{RootCAs: roots, ServerName: "example.com"}
+			c, err := rsocket.Dial(t.Context(), address, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close(); <-c.Done() }()
+			subscribe(t, c, 0, 8).until(10)
 		})
 	}
 }
@@ -177,10 +202,11 @@ func TestRange(t *testing.T) {
 		"inside batches": {5, 11, 4, 12},
 		"to the tail":    {28, 0, 28, 30},
 		"beyond it":      {28, 1000, 28, 30},
-		"nothing":        {31, 0, 0, 0},
+		"nothing":        {31, 0, 0, 30},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: x.from, Until: x.until}, 2)
+			r.cursor = lane.Sequence(x.from - 1)
 			first := uint64(0)
 			for {
 				d, _, err := r.next()
@@ -189,7 +215,6 @@ func TestRange(t *testing.T) {
 				}
 				if first == 0 {
 					first = d.GetFirst()
-					r.began = true
 				}
 			}
 			if err := r.ends(); err != nil || first != x.first || uint64(r.cursor) != x.last {
