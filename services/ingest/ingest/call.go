@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -26,6 +27,8 @@ type publishCall struct {
 	// window is what may still be read ahead, in bytes.
 	window     *semaphore.Weighted
 	unanswered chan flight
+	// taking is held from the reading of a request until it is among the unanswered.
+	taking sync.Mutex
 	// readErr says why reading ended; it may be looked at when unanswered is closed.
 	readErr error
 }
@@ -47,42 +50,73 @@ func (c *publishCall) read() {
 			}
 			return
 		}
-		q := c.server.in.Take(c.ctx, intake.FromProto(r, &c.session), outbox.Endless) // back pressure: nothing is read meanwhile (I4)
-		if err := q.Err(); err != nil && fault.ReasonOf(err).Temporary() {
-			c.session.Break()
-		}
-		f := flight{request: q, bytes: min(q.CostBytes(), c.server.cfg.StreamReadAheadBytes)}
-		if c.window.Acquire(c.ctx, f.bytes) != nil {
-			return
-		}
-		select {
-		case c.unanswered <- f:
-		case <-c.ctx.Done():
+		if c.take(r) != nil {
 			return
 		}
 	}
 }
 
-// answer sends the answers, in order. After a temporary failure it answers what was read, and ends the call (I3).
+// take hands a request on. It waits while there is no room, so that nothing is read meanwhile (I4); an error says that the call ended.
+func (c *publishCall) take(r *ingestv1.PublishRequest) error {
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	q := c.server.in.Take(c.ctx, intake.FromProto(r, &c.session), outbox.Endless)
+	if err := q.Err(); err != nil && fault.ReasonOf(err).Temporary() {
+		c.session.Break()
+	}
+	f := flight{request: q, bytes: min(q.CostBytes(), c.server.cfg.StreamReadAheadBytes)}
+	if err := c.window.Acquire(c.ctx, f.bytes); err != nil {
+		return err
+	}
+	select {
+	case c.unanswered <- f:
+		return nil
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
+}
+
+// drained reports whether every request read was answered. Only answer calls it, between two answers: the window is free then, so
+// take does not wait for the caller.
+func (c *publishCall) drained() bool {
+	if len(c.unanswered) > 0 {
+		return false
+	}
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	return len(c.unanswered) == 0
+}
+
+// answer sends the answers, in order. After a temporary failure (I3), and when the service stops, it answers what was read and ends
+// the call.
 func (c *publishCall) answer() error {
-	for f := range c.unanswered {
+	for {
 		select {
-		case <-f.request.Done():
-		case <-c.ctx.Done():
-			return c.ctx.Err()
-		}
-		if err := c.call.Send(c.server.respond(f.request)); err != nil {
-			return err
-		}
-		c.window.Release(f.bytes)
-		if c.session.Broken() && len(c.unanswered) == 0 {
-			return errBroken()
+		case f, more := <-c.unanswered:
+			if !more {
+				if c.session.Broken() {
+					return errBroken()
+				}
+				return c.readErr
+			}
+			select {
+			case <-f.request.Done():
+			case <-c.ctx.Done():
+				return c.ctx.Err()
+			}
+			if err := c.call.Send(c.server.respond(f.request)); err != nil {
+				return err
+			}
+			c.window.Release(f.bytes)
+			if c.session.Broken() && c.drained() {
+				return errBroken()
+			}
+		case <-c.server.stopping:
+			if c.drained() {
+				return fault.New(fault.Unavailable, "the service is stopping; open another call and send again from the first record without an answer")
+			}
 		}
 	}
-	if c.session.Broken() {
-		return errBroken()
-	}
-	return c.readErr
 }
 
 func errBroken() error {

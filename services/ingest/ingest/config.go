@@ -29,6 +29,9 @@ type Config struct {
 	MaxRequestBytes int
 	// MaxConnections bounds the connections of each listener; 1024. More wait to be accepted.
 	MaxConnections int
+	// MaxCalls bounds the open PublishStream calls, each of which may hold StreamReadAheadBytes and a request; 512. More are answered
+	// `overloaded`.
+	MaxCalls int64
 	// MaxStreamsKept bounds the remembered stream specs; 1024.
 	MaxStreamsKept int
 
@@ -54,6 +57,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.StreamReadAheadBytes, 4<<20)
 	orDefault(&c.MaxRequestBytes, 8<<20)
 	orDefault(&c.MaxConnections, 1024)
+	orDefault(&c.MaxCalls, 512)
 	orDefault(&c.MaxStreamsKept, 1024)
 	orDefault(&c.BatchBytes, 1<<20)
 	orDefault(&c.BatchRecords, 16384)
@@ -66,7 +70,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("the bound of all lanes (TotalBytes) must be at least the bound of one (LaneBytes)")
 	case c.BatchBytes < 0 || c.BatchBytes > 2<<20:
 		return c, errors.New("BatchBytes must be between 1 and 2 MiB, so that a batch and its largest record fit the format")
-	case c.BatchRecords < 0 || c.StreamReadAheadBytes < 0 || c.MaxRequestBytes < 0 || c.MaxConnections < 0 || c.MaxStreamsKept < 0:
+	case c.BatchRecords < 0 || c.StreamReadAheadBytes < 0 || c.MaxRequestBytes < 0 || c.MaxConnections < 0 || c.MaxCalls < 0 || c.MaxStreamsKept < 0:
 		return c, errors.New("bounds must not be negative")
 	}
 	return c, nil

@@ -17,7 +17,7 @@
 //	    `overloaded` or `disk_full`, no later record of the call is sent. Those already read are answered `unavailable`, and the call
 //	    ends with that reason. The producer opens another and sends again from the first unanswered record on, under the same
 //	    producer sequences; so a retry is never behind its own successors.
-//	I4  memory is bounded: Config.LaneBytes, TotalBytes, StreamReadAheadBytes, MaxRequestBytes, MaxConnections. At a bound a
+//	I4  memory is bounded: Config.LaneBytes, TotalBytes, StreamReadAheadBytes, MaxRequestBytes, MaxConnections, MaxCalls. At a bound a
 //	    PublishStream is not read any further; a Publish or HTTP post waits for OverloadWait and is answered `overloaded`.
 //	I5  `unknown_outcome` is answered for records that were handed over and not answered (S2), and for nothing else.
 package ingest

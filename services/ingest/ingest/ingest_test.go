@@ -35,6 +35,9 @@ type house struct {
 	ingest    ingestv1.IngestClient
 	streams   ingestv1.StreamsClient
 	url       string
+	// stop asks the service to end; stopped gives Run's error.
+	stop    context.CancelFunc
+	stopped <-chan error
 }
 
 func open(t testing.TB, cfg ingest.Config) *house {
@@ -59,7 +62,7 @@ func openBefore(t testing.TB, cfg ingest.Config, m *memorySequencer, sequencer *
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { defer close(done); done <- s.Run(ctx) }()
 	conn, err := rpc.Dial(cfg.GRPCListener.Addr().String(), rpc.ClientConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +70,11 @@ func openBefore(t testing.TB, cfg ingest.Config, m *memorySequencer, sequencer *
 	t.Cleanup(func() {
 		conn.Close()
 		cancel()
-		if err := <-done; err != nil {
+		if err, open := <-done; open && err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return &house{m, ingestv1.NewIngestClient(conn), ingestv1.NewStreamsClient(conn), "http://" + cfg.HTTPListener.Addr().String()}
+	return &house{m, ingestv1.NewIngestClient(conn), ingestv1.NewStreamsClient(conn), "http://" + cfg.HTTPListener.Addr().String(), cancel, done}
 }
 
 func records(from, n int) []*ingestv1.Record {
@@ -576,5 +579,78 @@ func (c *cuttable) cut() {
 		if conn != nil {
 			conn.Close()
 		}
+	}
+}
+
+func TestStopAnswersOpenCallsAndDoesNotWaitForThem(t *testing.T) {
+	h := open(t, ingest.Config{Grace: 10 * time.Minute}) // longer than the test may take
+	s := h.sequencer.create(&streamv1.StreamSpec{Name: "orders", Keyed: true})
+	call, err := h.ingest.PublishStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan struct{})
+	h.sequencer.before = func(int, *sequencerv1.AppendRequest) error {
+		close(arrived)
+		h.stop()
+		return nil
+	}
+	if err := call.Send(&ingestv1.PublishRequest{Stream: "orders", Records: records(0, 5)}); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	a, err := call.Recv()
+	if err != nil || len(a.GetOutcomes()) != 1 || a.GetOutcomes()[0].GetFirstSequence() != 1 {
+		t.Fatalf("what was in flight at the stop was answered with %v, %v", a, err)
+	}
+	if _, err := call.Recv(); !errors.Is(err, fault.Unavailable) {
+		t.Fatalf("the call ended with %v, want unavailable", err)
+	}
+	if err := <-h.stopped; err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, h.sequencer.stored(s.GetId(), 0), 0, 5)
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn := newMemorySequencer().serve(t)
+	s, err := ingest.New(ingest.Config{GRPCAddress: l.Addr().String()}, ingest.Deps{Log: discard, Sequencer: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); !errors.Is(err, fault.InUse) || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Fatalf("Run: %v", err)
+	}
+}
+
+func TestCallsAreBounded(t *testing.T) {
+	h := open(t, ingest.Config{MaxCalls: 1})
+	h.sequencer.create(&streamv1.StreamSpec{Name: "orders", Keyed: true})
+	first, err := h.ingest.PublishStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(call ingestv1.Ingest_PublishStreamClient) error {
+		_ = call.Send(&ingestv1.PublishRequest{Stream: "orders", Records: records(0, 1)}) // Recv tells why
+		_, err := call.Recv()
+		return err
+	}
+	if err := ask(first); err != nil {
+		t.Fatal(err)
+	}
+	second, err := h.ingest.PublishStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(second); !errors.Is(err, fault.Overloaded) {
+		t.Fatalf("second call: %v, want overloaded", err)
+	}
+	if err := ask(first); err != nil {
+		t.Fatalf("the first call suffered: %v", err)
 	}
 }

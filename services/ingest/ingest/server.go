@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -24,6 +25,10 @@ type server struct {
 	in        *intake.Intake
 	sequencer sequencerv1.SequencerClient
 	metrics   *metrics
+	// stopping is closed when the service is to stop: open PublishStream calls answer what they read, and end.
+	stopping <-chan struct{}
+	// calls counts the open PublishStream calls.
+	calls atomic.Int64
 }
 
 func (s *server) OpenProducer(ctx context.Context, r *ingestv1.OpenProducerRequest) (*ingestv1.OpenProducerResponse, error) {
@@ -59,6 +64,10 @@ func (s *server) Publish(ctx context.Context, r *ingestv1.PublishRequest) (*inge
 //
 //	Recv ─▶ Take ─▶ unanswered (in order) ─▶ wait for each ─▶ Send
 func (s *server) PublishStream(call grpc.BidiStreamingServer[ingestv1.PublishRequest, ingestv1.PublishResponse]) error {
+	defer s.calls.Add(-1)
+	if s.calls.Add(1) > s.cfg.MaxCalls { // I4
+		return fault.New(fault.Overloaded, "%d publish calls are open, the most this service takes; nothing was taken: try again in a second, or another ingest", s.cfg.MaxCalls).With("retry_after_ms", "1000")
+	}
 	c := &publishCall{
 		server: s, call: call, ctx: call.Context(),
 		window:     semaphore.NewWeighted(s.cfg.StreamReadAheadBytes),

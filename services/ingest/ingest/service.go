@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
@@ -41,6 +42,8 @@ type Service struct {
 	known   *catalogue.Catalogue
 	in      *intake.Intake
 	metrics *metrics
+	// stopping is closed by Run when its context ends.
+	stopping chan struct{}
 }
 
 // New makes a Service; nothing runs and nothing listens before Run.
@@ -57,7 +60,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("ingest metrics: %w", err)
 	}
 	sequencer, source := sequencerv1.NewSequencerClient(deps.Sequencer), sequencerv1.NewCatalogueClient(deps.Sequencer)
-	s := &Service{cfg: cfg, log: deps.Log.With("service", "ingest"), conn: deps.Sequencer, metrics: m}
+	s := &Service{cfg: cfg, log: deps.Log.With("service", "ingest"), conn: deps.Sequencer, metrics: m, stopping: make(chan struct{})}
 	s.known = catalogue.New(source, cfg.MaxStreamsKept)
 	s.out = outbox.New(outbox.Config{
 		LaneBytes: cfg.LaneBytes, TotalBytes: cfg.TotalBytes, BatchBytes: cfg.BatchBytes, BatchRecords: cfg.BatchRecords,
@@ -65,7 +68,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}, appender{sequencer}, m)
 	s.in = intake.New(s.known, s.out)
 	s.grpc = rpc.NewServer(rpc.ServerConfig{MaxMessageBytes: cfg.MaxRequestBytes, TLS: cfg.TLS}, s.log, deps.Metrics)
-	ingestv1.RegisterIngestServer(s.grpc, &server{cfg: cfg, in: s.in, sequencer: sequencer, metrics: m})
+	ingestv1.RegisterIngestServer(s.grpc, &server{cfg: cfg, in: s.in, sequencer: sequencer, metrics: m, stopping: s.stopping})
 	ingestv1.RegisterStreamsServer(s.grpc, &streams{source: source, known: s.known})
 	return s, nil
 }
@@ -88,6 +91,7 @@ func (s *Service) Ready() error {
 //	start: outbox (at New), gRPC, HTTP        stop: HTTP, gRPC, outbox
 func (s *Service) Run(ctx context.Context) error {
 	defer s.out.Close()
+	defer context.AfterFunc(ctx, func() { close(s.stopping) })()
 	g, err := listen(s.cfg.GRPCListener, s.cfg.GRPCAddress, "gRPC")
 	if err != nil {
 		return err
@@ -112,8 +116,11 @@ func listen(l net.Listener, address, what string) (net.Listener, error) {
 		return l, nil
 	}
 	l, err := net.Listen("tcp", address)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fault.New(fault.InUse, "ingest cannot listen for %s on %s: choose another address, or stop what uses it: %w", what, address, err)
+	}
+	if err != nil {
+		return nil, fault.New(fault.InvalidArgument, "ingest cannot listen for %s on %s: %w", what, address, err)
 	}
 	return l, nil
 }

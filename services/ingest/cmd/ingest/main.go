@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,12 +40,15 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&cfg.HTTPAddress, "http", "127.0.0.1:7401", "address for HTTP")
 	fs.Int64Var(&cfg.LaneBytes, "lane-bytes", 8<<20, "bound of what waits for one lane, in bytes")
 	fs.Int64Var(&cfg.TotalBytes, "total-bytes", 64<<20, "bound of what waits for all lanes, in bytes")
-	fs.DurationVar(&cfg.OverloadWait, "overload-wait", 0, "how long a request waits for room before it is refused (default 1s)")
+	fs.DurationVar(&cfg.OverloadWait, "overload-wait", time.Second, "how long a request waits for room before it is refused")
 	adminAddress := fs.String("admin", "127.0.0.1:7490", "address for health and metrics")
 	sequencer := fs.String("sequencer", "127.0.0.1:7430", "address of sequencer-storage")
 	file := fs.String("config", "", "YAML file of settings")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%q is not a setting; see --help", fs.Arg(0))
 	}
 	if err := settings.Load(fs, "LOCKSTEP", *file); err != nil {
 		return err
