@@ -1,6 +1,8 @@
 package sequencer_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +132,32 @@ func TestDirectory(t *testing.T) {
 		reason(t, err, fault.InUse)
 	}
 	h.close(t)
+}
+
+func TestRetentionGivesSpaceBack(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, sequencer.Config{Dir: dir, SegmentBytes: 256 << 10, RetentionInterval: 10 * time.Millisecond})
+	s := h.create(t, &streamv1.StreamSpec{Name: "log", Retention: &streamv1.Retention{MaxRecords: 10}})
+	const value, appends = 64 << 10, 100
+	for i := range appends {
+		h.append(t, s, row{value: incompressible(i, value)})
+	}
+	kept := func() (bytes int64) {
+		for _, pattern := range []string{"log/*.blob", "log/*.sst"} {
+			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range files {
+				if info, err := os.Stat(name); err == nil { // it may go at any moment
+					bytes += info.Size()
+				}
+			}
+		}
+		return bytes
+	}
+	eventually(t, "what expired leaves the disk", func() bool {
+		l := h.lane(t, s)
+		return l.GetHead() > appends-15 && kept() < appends*value/2
+	})
 }

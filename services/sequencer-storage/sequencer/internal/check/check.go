@@ -2,7 +2,7 @@
 //
 // Invariants:
 //
-//	I1  nothing is written.
+//	I1  nothing is written but the engine's own text log.
 //	I2  damage of one lane does not keep the others from being checked, and every problem names its lane and sequence.
 package check
 
