@@ -116,7 +116,7 @@ func TestAwayIsWaitedOut(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		_ = f.Send(acks.Ack{Session: live("a", 1), Cursors: []*consumerv1.Cursor{cursor(0, 4), cursor(1, 9)}})
 		start := time.Now()
-		_, err := f.Confirm(t.Context(), acks.Ack{Session: live("a", 1), Cursors: []*consumerv1.Cursor{cursor(0, 6)}})
+		_, err := f.Confirm(context.Background(), acks.Ack{Session: live("a", 1), Cursors: []*consumerv1.Cursor{cursor(0, 6)}})
 		if took := time.Since(start); !errors.Is(err, fault.Unavailable) || took < 9*time.Second || took > 11*time.Second {
 			t.Fatalf("a confirmed ack got %v after %v", err, took)
 		}
@@ -149,7 +149,7 @@ func TestFencedIsTold(t *testing.T) {
 	cfg := acks.Config{Fenced: func(k session.Key, _ lane.Incarnation) { fenced <- k }}
 	play(t, cfg, func(f *acks.Forwarder, k *keeper) {
 		k.setFail(fault.New(fault.ConsumerFenced, "2 is live"))
-		if _, err := f.Confirm(t.Context(), acks.Ack{Session: live("a", 1), Cursors: []*consumerv1.Cursor{cursor(0, 6)}}); !errors.Is(err, fault.ConsumerFenced) {
+		if _, err := f.Confirm(context.Background(), acks.Ack{Session: live("a", 1), Cursors: []*consumerv1.Cursor{cursor(0, 6)}}); !errors.Is(err, fault.ConsumerFenced) {
 			t.Fatalf("got %v", err)
 		}
 		if k := <-fenced; k.Consumer != "a" {
@@ -170,7 +170,7 @@ func TestFencedIsTold(t *testing.T) {
 func TestCloseSendsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &keeper{kept: make(map[string]uint64), busy: make(map[string]bool)}
-		f := acks.New(acks.Config{Gather: time.Hour}, k, slog.New(slog.DiscardHandler))
+		f := acks.New(acks.Config{}, k, slog.New(slog.DiscardHandler))
 		for i := range 50 {
 			_ = f.Send(acks.Ack{Session: live(fmt.Sprint("c", i), 1), Cursors: []*consumerv1.Cursor{cursor(0, 7)}})
 		}

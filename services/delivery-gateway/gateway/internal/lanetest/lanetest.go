@@ -42,6 +42,19 @@ func New(id lane.ID, name lane.StreamName) *Lane {
 	return &Lane{ID: id, Name: name, epoch: 1, head: 1}
 }
 
+// noise is bytes that do not compress, as good as real ones.
+var noise = func() []byte {
+	b := make([]byte, 4<<20)
+	x := uint64(0x9E3779B97F4A7C15)
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}()
+
 // Append adds one batch of n records with values of valueBytes.
 func (l *Lane) Append(n, valueBytes int) Batch {
 	l.mu.Lock()
@@ -50,14 +63,8 @@ func (l *Lane) Append(n, valueBytes int) Batch {
 	var b batch.Builder
 	for i := range n {
 		seq := first + lane.Sequence(i)
-		value := make([]byte, valueBytes)
-		x := uint64(seq) * 0x9E3779B97F4A7C15 // bytes that do not compress, as good as real ones
-		for j := range value {
-			x ^= x << 13
-			x ^= x >> 7
-			x ^= x << 17
-			value[j] = byte(x)
-		}
+		at := int(uint64(seq) * uint64(valueBytes) % uint64(len(noise)-valueBytes))
+		value := noise[at : at+valueBytes]
 		b.Add(&record.Record{Key: fmt.Appendf(nil, "k%d", seq%1000), Value: value, TimeMS: 1_700_000_000_000 + int64(seq)})
 	}
 	data := b.Build(l.ID)
