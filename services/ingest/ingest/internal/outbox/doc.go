@@ -12,7 +12,7 @@
 // Invariants:
 //
 //	I1  one append of a lane is in flight at a time, and runs go out in the order of Submit; what a refusal left over goes out before
-//	    anything newer.
+//	    anything newer. A batch refused as a whole for what a run may have done is divided until only that run is refused.
 //	I2  every record submitted is settled exactly once, and then its run is done; a reservation is given back when its run is done.
 //	I3  bytes reserved are at most Config.LaneBytes in a lane and Config.TotalBytes in all. A single request larger than that counts
 //	    as that much, so that it can pass, alone.

@@ -211,6 +211,9 @@ func playRefusals(t *testing.T, seed uint64) {
 		if sequencerRnd.IntN(12) == 0 {
 			return nil, fault.New(fault.UnknownOutcome, "lost")
 		}
+		if sequencerRnd.IntN(10) == 0 {
+			return nil, fault.New(fault.InvalidArgument, "one of them is bad")
+		}
 		if sequencerRnd.IntN(3) == 0 {
 			if refusals, some := randomRefusals(sequencerRnd, in.GetRuns()); some {
 				return &sequencerv1.AppendResponse{Refusals: refusals}, nil
@@ -324,4 +327,58 @@ func stampAndRead(draft []byte, log *[]string) error {
 		*log = append(*log, string(r.Value))
 	}
 	return reader.Err()
+}
+
+func TestOneBadRunDoesNotSpoilTheBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		appends := 0
+		cfg := testConfig
+		cfg.BatchRecords = 100
+		o := New(cfg, appendFunc(func(_ context.Context, in *sequencerv1.AppendRequest) (*sequencerv1.AppendResponse, error) {
+			appends++
+			time.Sleep(time.Millisecond) // the others gather meanwhile
+			for _, run := range in.GetRuns() {
+				if run.GetProducerId() == "bad" {
+					return nil, fault.New(fault.InvalidArgument, "no such producer")
+				}
+			}
+			first := uint64(len(log) + 1)
+			if err := stampAndRead(in.GetBatch(), &log); err != nil {
+				t.Error(err)
+			}
+			return &sequencerv1.AppendResponse{Epoch: 1, FirstSequence: first}, nil
+		}), &meter{})
+		defer o.Close()
+		var owners []*tally
+		for i := range 9 {
+			r, owner := newRun(t, 0, 2, 10, new(Session))
+			r.Records[0].Value, r.Records[1].Value = fmt.Append(nil, i, "a"), fmt.Append(nil, i, "b")
+			if i == 5 {
+				r.Producer = Producer{ID: "bad", Epoch: 7, First: 1}
+			}
+			if err := o.Reserve(t.Context(), []*Run{r}, Endless); err != nil {
+				t.Fatal(err)
+			}
+			o.Submit([]*Run{r})
+			owners = append(owners, owner)
+		}
+		next := lane.Sequence(1)
+		for i, owner := range owners {
+			<-owner.done
+			if i == 5 {
+				if !errors.Is(owner.seen[0].Err, fault.InvalidArgument) || !errors.Is(owner.seen[1].Err, fault.InvalidArgument) {
+					t.Errorf("the bad run: %v", owner.seen)
+				}
+				continue
+			}
+			if owner.seen[0].Err != nil || owner.seen[0].Sequence != next {
+				t.Errorf("run %d: %+v, want sequence %d", i, owner.seen[0], next)
+			}
+			next += 2
+		}
+		if appends > 10 {
+			t.Errorf("%d appends", appends)
+		}
+	})
 }

@@ -6,51 +6,48 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 )
 
-// refused settles duplicates and faults of a refused batch and launches the rest at once, ahead of the next draft (I1).
+// refused settles duplicates and faults of a refused batch; the rest goes out again, ahead of the next draft (I1).
 func (w *worker) refused(d *draft, refusals []*sequencerv1.RunRefusal) {
-	parts := append([]part(nil), d.parts...)
-	if len(refusals) != len(parts) {
-		w.fail(d, fault.New(fault.Internal, "the sequencer refused %d runs of a batch of %d; nothing was written", len(refusals), len(parts)))
-		d.reset()
-		w.spare = d
+	if len(refusals) != len(d.parts) {
+		w.fail(d, fault.New(fault.Internal, "the sequencer refused %d runs of a batch of %d; nothing was written", len(refusals), len(d.parts)))
 		return
 	}
-	d.reset()
+	var rest []part
 	before, after := uint32(0), uint32(0)
-	for i, p := range parts {
+	for i, p := range d.parts {
 		before += countOf(p.spans)
 		left := w.settleRefusal(p, refusals[i])
-		after += countOf(left)
-		parts[i].spans = left
+		if n := countOf(left); n > 0 {
+			rest = append(rest, part{p.run, left})
+			after += n
+		}
 	}
 	if after == before {
 		// Resubmission ends because every round settles at least one record; an answer that refuses nothing would go round for ever.
-		for _, p := range parts {
-			p.run.settle(p.spans, Fate{Err: fault.New(fault.Internal, "the sequencer refused the batch without naming a record; nothing was written")})
-		}
-		w.spare = d
+		w.fail(d, fault.New(fault.Internal, "the sequencer refused the batch without naming a record; nothing was written"))
 		return
 	}
-	for _, p := range parts {
-		if len(p.spans) == 0 {
-			continue
-		}
-		if why := w.hopeless(p.run); why != nil {
-			p.run.settle(p.spans, Fate{Err: why})
-			continue
-		}
-		d.add(p)
+	if len(rest) > 0 {
+		w.again = append([][]part{rest}, w.again...)
 	}
 	w.sift()
-	if d.empty() {
-		w.spare = d
-		return
+}
+
+// divisible reports whether a batch refused as a whole may have been refused for the sake of one of its runs.
+func divisible(err error) bool {
+	switch fault.ReasonOf(err) {
+	case fault.InvalidArgument, fault.InvalidName, fault.Malformed, fault.KeyMissing, fault.RecordTooLarge, fault.ProducerFenced, fault.OutOfOrder, fault.NotPermitted:
+		return true
 	}
-	// The rest flies before what has gathered since.
-	gathered := w.next
-	w.next = d
-	w.launch()
-	w.spare, w.next = w.next, gathered
+	return false
+}
+
+// divide sends the halves of a batch that was refused as a whole, so that in the end only the run that is at fault is refused. Nothing
+// of it was written.
+func (w *worker) divide(d *draft) {
+	half := len(d.parts) / 2
+	first, second := append([]part(nil), d.parts[:half]...), append([]part(nil), d.parts[half:]...)
+	w.again = append([][]part{first, second}, w.again...)
 }
 
 // settleRefusal settles what one refusal names and gives the spans that are left to send.

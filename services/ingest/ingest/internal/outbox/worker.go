@@ -17,7 +17,9 @@ type worker struct {
 	outbox *Outbox
 	// next gathers; flying is at the sequencer, nil when none is; spare is an empty draft kept for the next flight.
 	next, flying, spare *draft
-	answers             chan answer
+	// again are parts that were refused together with others, to be sent before next: group by group, in order (I1).
+	again   [][]part
+	answers chan answer
 }
 
 type answer struct {
@@ -34,8 +36,11 @@ func (w *worker) work() {
 		full := w.gather()
 		if w.flying == nil {
 			switch {
+			case w.launchAgain():
 			case !w.next.empty():
-				w.launch()
+				d := w.next
+				w.next = w.blank()
+				w.launch(d)
 			case w.q.rest():
 				w.outbox.drafts.Put(w.next)
 				if w.spare != nil {
@@ -91,14 +96,41 @@ func (w *worker) hopeless(r *Run) error {
 	return nil
 }
 
-// launch sends the next draft.
-func (w *worker) launch() {
-	w.flying, w.next = w.next, w.spare
-	w.spare = nil
-	if w.next == nil {
-		w.next = w.outbox.drafts.Get().(*draft)
+// blank gives an empty draft.
+func (w *worker) blank() *draft {
+	if d := w.spare; d != nil {
+		w.spare = nil
+		return d
 	}
-	d := w.flying
+	return w.outbox.drafts.Get().(*draft)
+}
+
+// launchAgain sends the first group of again that has something to send; false when there is none.
+func (w *worker) launchAgain() bool {
+	for len(w.again) > 0 {
+		group := w.again[0]
+		w.again[0] = nil
+		w.again = w.again[1:]
+		d := w.blank()
+		for _, p := range group {
+			if why := w.hopeless(p.run); why != nil {
+				p.run.settle(p.spans, Fate{Err: why})
+				continue
+			}
+			d.add(p)
+		}
+		if !d.empty() {
+			w.launch(d)
+			return true
+		}
+		w.spare = d
+	}
+	return false
+}
+
+// launch sends d.
+func (w *worker) launch(d *draft) {
+	w.flying = d
 	request := &sequencerv1.AppendRequest{
 		Stream: string(w.q.stream), StreamId: uint64(w.q.id.Stream), Partition: uint32(w.q.id.Partition),
 		Batch: d.batch(w.q.id), Runs: d.runs(),
@@ -136,11 +168,12 @@ func (w *worker) land(a answer) {
 	d := w.flying
 	w.flying = nil
 	switch {
+	case a.err != nil && len(d.parts) > 1 && divisible(a.err):
+		w.divide(d)
 	case a.err != nil:
 		w.fail(d, a.err)
 	case len(a.response.GetRefusals()) > 0:
 		w.refused(d, a.response.GetRefusals())
-		return
 	case a.response.GetFirstSequence() == 0:
 		w.fail(d, fault.New(fault.UnknownOutcome, "the sequencer's answer names no sequence"))
 	default:
