@@ -271,9 +271,7 @@ func (s *Service) publish(group []*assign.Append) {
 		a.Answer()
 		if a.Written() {
 			s.herald.Published(a.Lane, a.Draft)
+			s.state.Published(a.Lane, a.Draft)
 		}
-	}
-	for l := range tips {
-		s.state.Wake(l)
 	}
 }

@@ -36,6 +36,8 @@ const (
 	WindowKeys  = 2048
 	WindowBytes = 1 << 20
 	WindowAge   = 250 * time.Millisecond
+	// HandedBytes bounds the batches that wait in memory; beyond it they are read back from the log, where they are too.
+	HandedBytes = 8 << 20
 	// turnRecords bounds how long one lane keeps the others waiting.
 	turnRecords = 16 << 10
 )
@@ -47,8 +49,9 @@ type Materialiser struct {
 	// digested is told of lanes whose digest moved.
 	digested func(*ledger.Lane)
 
-	dirtyMu sync.Mutex // protects dirty
-	dirty   map[*ledger.Lane]struct{}
+	dirtyMu sync.Mutex // protects dirty and handed
+	dirty   map[*ledger.Lane][][]byte
+	handed  int // bytes in dirty
 	wake    chan struct{}
 
 	mu     sync.Mutex // protects the fields below; held for a turn
@@ -80,7 +83,7 @@ type change struct {
 
 // New makes a Materialiser without lanes.
 func New(e *engine.Engine, log *slog.Logger, digested func(*ledger.Lane)) *Materialiser {
-	return &Materialiser{engine: e, log: log, digested: digested, dirty: map[*ledger.Lane]struct{}{}, wake: make(chan struct{}, 1), lanes: map[segment.LaneNumber]*follower{}}
+	return &Materialiser{engine: e, log: log, digested: digested, dirty: map[*ledger.Lane][][]byte{}, wake: make(chan struct{}, 1), lanes: map[segment.LaneNumber]*follower{}}
 }
 
 // Add takes a keyed lane in, whose stored state is at mark.
@@ -89,16 +92,25 @@ func (m *Materialiser) Add(l *ledger.Lane, mark staterow.Mark) {
 	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed), window: map[string]change{}}
 	m.mu.Unlock()
 	l.NoteMark(ledger.Mark{Sequence: mark.Sequence, Set: mark.Set})
-	m.Wake(l)
+	m.wakeUp(l, nil)
 }
 
-// Wake says that l's tail moved. Never blocks.
-func (m *Materialiser) Wake(l *ledger.Lane) {
-	if !l.Keyed {
-		return
+// Published says that l's tail moved over batch b, whose bytes must not change any more. Never blocks.
+func (m *Materialiser) Published(l *ledger.Lane, b []byte) {
+	if l.Keyed {
+		m.wakeUp(l, b)
 	}
+}
+
+// wakeUp marks l as dirty and hands b over if there is room; what was not handed over is read from the log.
+func (m *Materialiser) wakeUp(l *ledger.Lane, b []byte) {
 	m.dirtyMu.Lock()
-	m.dirty[l] = struct{}{}
+	handed := m.dirty[l]
+	if b != nil && m.handed+len(b) <= HandedBytes {
+		handed = append(handed, b)
+		m.handed += len(b)
+	}
+	m.dirty[l] = handed
 	m.dirtyMu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
@@ -133,15 +145,15 @@ func (m *Materialiser) Run(ctx context.Context) error {
 func (m *Materialiser) turn() (more bool, err error) {
 	m.dirtyMu.Lock()
 	dirty := m.dirty
-	m.dirty = make(map[*ledger.Lane]struct{}, len(dirty))
+	m.dirty, m.handed = make(map[*ledger.Lane][][]byte, len(dirty)), 0
 	m.dirtyMu.Unlock()
-	for l := range dirty {
-		behind, err := m.advance(l)
+	for l, handed := range dirty {
+		behind, err := m.advance(l, handed)
 		if err != nil {
 			return false, err
 		}
 		if behind {
-			m.Wake(l)
+			m.wakeUp(l, nil)
 			more = true
 		}
 	}
@@ -153,8 +165,8 @@ func (m *Materialiser) turn() (more bool, err error) {
 	return more, err
 }
 
-// advance applies one turn of l and reports whether there is more.
-func (m *Materialiser) advance(l *ledger.Lane) (behind bool, err error) {
+// advance applies one turn of l and reports whether there is more. Batches of handed are published and in order, perhaps with gaps.
+func (m *Materialiser) advance(l *ledger.Lane, handed [][]byte) (behind bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.lanes[l.Number]
@@ -163,15 +175,22 @@ func (m *Materialiser) advance(l *ledger.Lane) (behind bool, err error) {
 		return false, nil
 	}
 	before := f.applied
-	err = reader.Batches(m.engine, l, f.applied+1, min(standing.Tail+1, f.applied+turnRecords+1), func(h *batch.Header, b []byte) error {
-		if err := m.apply(f, h, b); err != nil {
-			return err
+	until := min(standing.Tail, before+turnRecords) + 1
+	for _, b := range handed {
+		h, headerErr := batch.ParseHeader(b)
+		if err = headerErr; err == nil && h.Last() <= f.applied {
+			continue // the log was faster
 		}
-		if m.keys >= WindowKeys || m.bytes >= WindowBytes {
-			return m.flush()
+		if err != nil || h.Base != f.applied+1 || h.Base >= until {
+			break // a gap: the log has it
 		}
-		return nil
-	})
+		if err = m.applyBounded(f, &h, b); err != nil {
+			break
+		}
+	}
+	if err == nil && f.applied+1 < until {
+		err = reader.Batches(m.engine, l, f.applied+1, until, func(h *batch.Header, b []byte) error { return m.applyBounded(f, h, b) })
+	}
 	if f.applied > before {
 		m.digested(l)
 	}
@@ -186,6 +205,17 @@ func (m *Materialiser) advance(l *ledger.Lane) (behind bool, err error) {
 		return false, err
 	}
 	return f.applied < standing.Tail, nil
+}
+
+// applyBounded is apply, and writes the window when it is full.
+func (m *Materialiser) applyBounded(f *follower, h *batch.Header, b []byte) error {
+	if err := m.apply(f, h, b); err != nil {
+		return err
+	}
+	if m.keys >= WindowKeys || m.bytes >= WindowBytes {
+		return m.flush()
+	}
+	return nil
 }
 
 // apply takes one batch into the window and the digest.
@@ -277,7 +307,7 @@ func (m *Materialiser) Settle(ctx context.Context, l *ledger.Lane) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		behind, err := m.advance(l)
+		behind, err := m.advance(l, nil)
 		if err != nil {
 			return err
 		}
