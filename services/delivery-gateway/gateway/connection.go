@@ -33,6 +33,7 @@ type connection struct {
 	mu       sync.Mutex // protects what follows
 	sessions map[session.Key]*session.Session
 	closed   bool
+	vouching int // tasks that ask storage about an ack
 }
 
 // accept decides about SETUP: the Hello, the versions, the credentials.

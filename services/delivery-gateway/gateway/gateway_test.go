@@ -455,3 +455,34 @@ func TestDrain(t *testing.T) {
 		t.Error("a stopped gateway took a connection")
 	}
 }
+
+// S7: what consumer-state keeps is never above the tail, whatever a consumer says.
+func TestAckAheadOfTheTailIsRefused(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(10, 10)
+	c := h.dial()
+	attached := new(deliveryv1.AttachResponse)
+	if err := ask(t, c, protocol.RouteAttach, &deliveryv1.AttachRequest{Stream: "orders", ConsumerId: "c1"}, attached); err != nil {
+		t.Fatal(err)
+	}
+	request := func(epoch, sequence uint64) *deliveryv1.AckRequest {
+		return &deliveryv1.AckRequest{Stream: "orders", ConsumerId: "c1", Incarnation: attached.GetIncarnation(),
+			Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: epoch, Sequence: sequence}}}}
+	}
+	answer := new(deliveryv1.AckResponse)
+	if err := ask(t, c, protocol.RouteAck, request(1, 11), answer); !errors.Is(err, fault.AheadOfTail) {
+		t.Errorf("ahead: %v", err)
+	}
+	if err := ask(t, c, protocol.RouteAck, request(2, 5), answer); !errors.Is(err, fault.EpochMismatch) {
+		t.Errorf("another epoch: %v", err)
+	}
+	for _, sequence := range []uint64{1000, 7} { // without an answer, in this order
+		if err := c.FireAndForget(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteAck), Data: message(t, request(1, sequence))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the good one arrives", h.keeper.has("c1", 7))
+	if err := ask(t, c, protocol.RouteAck, request(1, 10), answer); err != nil || answer.GetCursors()[0].GetPosition().GetSequence() != 10 {
+		t.Errorf("the tail itself, before any subscription: %v, %v", answer, err)
+	}
+}

@@ -77,10 +77,10 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 	return sub, c.begin(sub, in.GetStream(), in.GetPartition(), func(ctx context.Context, f *feed.Feed) (subscription.Reading, error) {
 		after := lane.Position{Epoch: lane.Epoch(in.GetAfter().GetEpoch()), Sequence: lane.Sequence(in.GetAfter().GetSequence())}
 		if in.GetFromTail() {
-			if err := c.s.feeds.Refresh(ctx, f); err != nil {
+			at, err := c.s.feeds.Refresh(ctx, f)
+			if err != nil {
 				return subscription.Reading{}, err
 			}
-			at := f.Standing()
 			after = lane.Position{Epoch: at.Epoch, Sequence: at.Tail}
 		}
 		after, err := c.settle(ctx, f, after)
@@ -98,7 +98,7 @@ func (c *connection) rangeOf(in *deliveryv1.RangeRequest, out *rsocket.Outbound)
 	sub := subscription.New(out, c.s.cfg.WindowBytes, c.s.metrics.delivered)
 	return sub, c.begin(sub, in.GetStream(), in.GetPartition(), func(ctx context.Context, f *feed.Feed) (subscription.Reading, error) {
 		if in.GetUntil() == 0 || lane.Sequence(in.GetUntil()) > f.Standing().Tail+1 {
-			if err := c.s.feeds.Refresh(ctx, f); err != nil {
+			if _, err := c.s.feeds.Refresh(ctx, f); err != nil {
 				return subscription.Reading{}, err
 			}
 		}
@@ -154,7 +154,7 @@ func (c *connection) lane(ctx context.Context, name string, partition uint32) (*
 func (c *connection) settle(ctx context.Context, f *feed.Feed, after lane.Position) (lane.Position, error) {
 	at := f.Standing()
 	if after.Epoch > at.Epoch || after.Sequence > at.Tail {
-		if err := c.s.feeds.Refresh(ctx, f); err != nil {
+		if _, err := c.s.feeds.Refresh(ctx, f); err != nil {
 			return after, err
 		}
 		at = f.Standing()

@@ -87,7 +87,7 @@ func (c *connection) take(req rsocket.Payload) error {
 		if err != nil {
 			return err
 		}
-		return c.s.acks.Send(acks.Ack{Session: one, Cursors: in.GetCursors()})
+		return c.passOn(acks.Ack{Session: one, Cursors: in.GetCursors()})
 	case protocol.RouteStatus:
 		in := new(deliveryv1.StatusRequest)
 		if err := decode(req, in); err != nil {
@@ -163,6 +163,9 @@ func (c *connection) detach(ctx context.Context, in *deliveryv1.DetachRequest) (
 func (c *connection) confirm(ctx context.Context, in *deliveryv1.AckRequest) (*deliveryv1.AckResponse, error) {
 	one, err := c.sessionOf(in.GetStream(), in.GetConsumerId(), in.GetIncarnation())
 	if err != nil {
+		return nil, err
+	}
+	if err := c.vouch(ctx, one, in.GetCursors()); err != nil {
 		return nil, err
 	}
 	kept, err := c.s.acks.Confirm(ctx, acks.Ack{Session: one, Cursors: in.GetCursors()})

@@ -224,10 +224,11 @@ func (s *Service) touch(ctx context.Context) {
 
 // tail tells acks where a lane stands, if it is followed here.
 func (s *Service) tail(id lane.ID) (*consumerv1.Cursor, bool) {
-	at, ok := s.feeds.Standing(id)
+	f, ok := s.feeds.Followed(id)
 	if !ok {
 		return nil, false
 	}
+	at := f.Standing()
 	return &consumerv1.Cursor{
 		Partition: uint32(id.Partition), TimeMs: at.TailTimeMS,
 		Position: &streamv1.Position{Epoch: uint64(at.Epoch), Sequence: uint64(at.Tail)},

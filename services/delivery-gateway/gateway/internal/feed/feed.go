@@ -75,6 +75,13 @@ func (f *Feed) Standing() storage.Standing {
 	return f.at
 }
 
+// Held is the end of what is here: committed for certain, unlike a tail that was only heard of.
+func (f *Feed) Held() lane.Position {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return lane.Position{Epoch: f.at.Epoch, Sequence: f.next - 1}
+}
+
 // At looks up the parcel that holds seq in the given history. When seq is behind the tail, l is noted in the same step (I5).
 // Errors: EpochMismatch (I4), UnknownStream, or what storage said about the lane.
 func (f *Feed) At(epoch lane.Epoch, seq lane.Sequence, l *Listener) (View, error) {

@@ -88,23 +88,20 @@ func (s *Set) Lanes() int {
 	return len(s.lanes)
 }
 
-// Standing is where a lane stands as far as heard, if it is followed.
-func (s *Set) Standing(id lane.ID) (storage.Standing, bool) {
+// Followed gives the lane's feed if there is one, to look at and not to listen to.
+func (s *Set) Followed(id lane.ID) (*Feed, bool) {
 	s.mu.Lock()
 	e := s.lanes[id]
 	s.mu.Unlock()
 	if e == nil {
-		return storage.Standing{}, false
+		return nil, false
 	}
 	select {
 	case <-e.ready:
+		return e.feed, e.feed != nil
 	default:
-		return storage.Standing{}, false
+		return nil, false
 	}
-	if e.feed == nil {
-		return storage.Standing{}, false
-	}
-	return e.feed.Standing(), true
 }
 
 // Open gives the lane's feed, beginning to follow it if nobody did. Every Open that succeeds needs one release.
@@ -181,9 +178,8 @@ func (s *Set) run(id lane.ID, e *entry) {
 }
 
 // Refresh asks storage where the lane of f stands and returns it.
-func (s *Set) Refresh(ctx context.Context, f *Feed) error {
-	_, err := f.refresh(ctx, s.src)
-	return err
+func (s *Set) Refresh(ctx context.Context, f *Feed) (storage.Standing, error) {
+	return f.refresh(ctx, s.src)
 }
 
 // Run polls silent lanes and lets go of lanes without listeners, until ctx ends; then it stops all followers and waits for them.
