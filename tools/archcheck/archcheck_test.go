@@ -39,7 +39,7 @@ var oneRoom = map[string]struct {
 	"github.com/rsocket/rsocket-go":   {[]string{"libs/rsocket", "e2e/interop"}, "only its frame codec is used, by our engine"},
 	"github.com/coder/websocket":      {[]string{"libs/rsocket"}, "the engine owns its transports"},
 	"github.com/mattn/go-sqlite3":     {[]string{"services/sequencer-storage/", "services/consumer-state/", "sdk/"}, "SQLite is catalogue, cursors and replicas"},
-	"github.com/zeebo/xxh3":           {[]string{"libs/message-common/"}, "hashes that are contracts are made in one place"},
+	"github.com/zeebo/xxh3":           {[]string{"libs/message-common/", "sdk/"}, "hashes that are contracts are made in one place; the SDK names a replica by one"},
 }
 
 // moduleOf gives the module a path of the repository belongs to.

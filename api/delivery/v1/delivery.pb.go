@@ -502,7 +502,9 @@ type SubscribeRequest struct {
 	After *v1.Position `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
 	// Instead of `after`: start behind the tail of this moment.
 	FromTail bool `protobuf:"varint,6,opt,name=from_tail,json=fromTail,proto3" json:"from_tail,omitempty"`
-	// Bytes the gateway may have under way beyond what credit has been given back for; 0 means the gateway's default.
+	// Bytes the gateway may have under way beyond what credit has been given back for; 0 means the gateway's default (4 MiB). Give
+	// credit back with each delivery, or at least twice a window: deliveries are up to some MiB large, and a consumer that waits for
+	// a number of them before it asks for more may wait for ever.
 	WindowBytes   uint64 `protobuf:"varint,7,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

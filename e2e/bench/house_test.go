@@ -1,0 +1,97 @@
+package bench
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+)
+
+// house is one `lockstep dev` process and a connection to its ingest.
+type house struct {
+	pid    int
+	ingest *grpc.ClientConn
+	at     struct{ Ingest, Gateway string }
+}
+
+// startHouse starts dev on any free ports and fresh data, and ends it with the benchmark.
+func startHouse(b *testing.B) *house {
+	b.Helper()
+	bin := os.Getenv("LOCKSTEP_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	cmd := exec.Command(filepath.Join(bin, "lockstep"), "dev", "--json", "--free-ports", "--data", b.TempDir())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatalf("starting lockstep dev (make build makes it): %v", err)
+	}
+	h := &house{pid: cmd.Process.Pid}
+	b.Cleanup(func() {
+		if h.ingest != nil {
+			h.ingest.Close()
+		}
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			b.Errorf("lockstep dev: %v", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		b.Fatalf("lockstep dev said nothing: %v", err)
+	}
+	if err := json.Unmarshal(line, &h.at); err != nil {
+		b.Fatal(err)
+	}
+	if h.ingest, err = rpc.Dial(h.at.Ingest, rpc.ClientConfig{}); err != nil {
+		b.Fatal(err)
+	}
+	return h
+}
+
+func (h *house) createStream(b *testing.B, name string, keyed bool) {
+	b.Helper()
+	_, err := ingestv1.NewStreamsClient(h.ingest).CreateStream(b.Context(), &ingestv1.CreateStreamRequest{Spec: &streamv1.StreamSpec{Name: name, Partitions: 1, Keyed: keyed}})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// residentMiB is the process's resident memory now and at its highest.
+func (h *house) residentMiB(b *testing.B) (now, peak float64) {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	field := func(name string) float64 {
+		for line := range strings.Lines(string(text)) {
+			if rest, ok := strings.CutPrefix(line, name+":"); ok {
+				kib, err := strconv.Atoi(strings.Fields(rest)[0])
+				if err != nil {
+					b.Fatal(err)
+				}
+				return float64(kib) / 1024
+			}
+		}
+		b.Fatalf("no %s in status", name)
+		return 0
+	}
+	return field("VmRSS"), field("VmHWM")
+}
