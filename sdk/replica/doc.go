@@ -23,7 +23,7 @@
 //	I5  an acknowledgement is sent after the commit it speaks of.
 //	I6  WaitSynced returns nil only when every partition was compared equal with the provider at a sequence at or above the tail
 //	    it had when WaitSynced was called.
-//	I7  memory is bounded: credit per partition, inboxBatches decoded batches, coalesceBytes a transaction, rememberedSets digests
+//	I7  memory is bounded: credit per partition, inboxBatches and inboxBytes decoded, coalesceBytes a transaction, rememberedSets digests
 //	    a partition, changesBytes a Changes iterator.
 //
 // # Your own tables

@@ -12,8 +12,9 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 )
 
-// coalesceBytes is how much waiting data one transaction takes at most, beyond one batch (I7).
-const coalesceBytes = 2 << 20
+// coalesceBytes is how much waiting data one transaction takes at most, beyond one batch (I7): the pages that random keys touch are
+// written once a transaction, so behind the tail larger is faster.
+const coalesceBytes = 8 << 20
 
 // follow subscribes every lane and applies what comes until something ends it: *bootstrapNeeded, a fault, or the end of ctx.
 func (r *Replica) follow(ctx context.Context, k *link) error {
@@ -22,6 +23,7 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 	defer readers.Wait()
 	defer cancel() // before Wait: it is what stops the readers
 	inbox := make(chan parcel, inboxBatches)
+	room := &budget{limit: inboxBytes}
 	for _, l := range r.lanes {
 		d, err := k.Subscribe(ctx, k.subscribeRequest(l))
 		if err != nil {
@@ -29,7 +31,7 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 		}
 		defer d.Close()
 		open := newOpener(r.meta, l.Partition)
-		readers.Go(func() { receive(ctx, d, open, inbox) })
+		readers.Go(func() { receive(ctx, d, open, inbox, room) })
 	}
 	r.settlePhase()
 	ackTicker := time.NewTicker(ackEvery)
@@ -46,6 +48,9 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 			waiting = gather(append(waiting, p), inbox)
 			if err := r.work(ctx, k, waiting); err != nil {
 				return climb(err)
+			}
+			for i := range waiting {
+				room.give(waiting[i].size())
 			}
 			clear(waiting) // lets go of the batches
 		case <-ackTicker.C:
@@ -67,12 +72,12 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 
 // gather adds what waits already, within coalesceBytes: one transaction for many batches when behind, one for each when live.
 func gather(waiting []parcel, inbox <-chan parcel) []parcel {
-	bytes := int(waiting[0].header.RawBytes)
+	bytes := waiting[0].size()
 	for bytes < coalesceBytes && waiting[len(waiting)-1].err == nil {
 		select {
 		case p := <-inbox:
 			waiting = append(waiting, p)
-			bytes += int(p.header.RawBytes)
+			bytes += p.size()
 		default:
 			return waiting
 		}

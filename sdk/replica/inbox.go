@@ -16,8 +16,11 @@ import (
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )
 
-// inboxBatches is how many decoded batches wait for the writer (I7).
-const inboxBatches = 8
+const (
+	// inboxBatches and inboxBytes are how much decoded waits for the writer or is being written, in all partitions together (I7).
+	inboxBatches = 256
+	inboxBytes   = 24 << 20
+)
 
 // parcel is one delivery made ready for the writer.
 type parcel struct {
@@ -34,10 +37,19 @@ type parcel struct {
 // last is the sequence of the last record; only of batches.
 func (p *parcel) last() lane.Sequence { return p.header.Last() }
 
+// size is what the parcel weighs while it waits, about.
+func (p *parcel) size() int { return int(p.header.RawBytes) + perRecordBytes*len(p.records) }
+
+// perRecordBytes is a decoded record beside its bytes.
+const perRecordBytes = 144
+
 // receive reads one lane's subscription into the inbox until it ends; the last parcel carries the error.
-func receive(ctx context.Context, d *session.Deliveries, open opener, inbox chan<- parcel) {
+func receive(ctx context.Context, d *session.Deliveries, open opener, inbox chan<- parcel, room *budget) {
 	for {
 		p := open.next(ctx, d)
+		if !room.take(ctx, p.size()) {
+			return
+		}
 		select {
 		case inbox <- p:
 		case <-ctx.Done():

@@ -32,6 +32,7 @@ func dsn(file string, how access) string {
 		q.Set("_journal_mode", "WAL")
 		q.Set("_synchronous", "FULL")
 		q.Set("_txlock", "immediate")
+		q.Set("_cache_size", "-32768")
 	case building:
 		q.Set("mode", "rwc")
 		q.Set("_journal_mode", "MEMORY")
@@ -47,7 +48,14 @@ func connect(file string, how access) (*sqlite3.SQLiteConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.(*sqlite3.SQLiteConn), nil
+	conn := c.(*sqlite3.SQLiteConn)
+	if how == readWrite {
+		// A checkpoint writes every changed page once more and waits for the disk: with larger steps pages changed twice are written once.
+		if _, err := conn.Exec("PRAGMA wal_autocheckpoint=8192; PRAGMA journal_size_limit=67108864", nil); err != nil {
+			return nil, firstOf(err, conn.Close())
+		}
+	}
+	return conn, nil
 }
 
 // connector opens connections to one file for database/sql.
