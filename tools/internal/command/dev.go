@@ -60,7 +60,7 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 			if c.verbose {
 				level = slog.LevelDebug
 			}
-			house, err := devhouse.New(cfg, slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level})))
+			house, err := devhouse.New(cmd.Context(), cfg, slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level})))
 			if err != nil {
 				return err
 			}

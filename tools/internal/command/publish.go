@@ -58,7 +58,7 @@ With --json one line per record is printed once it is durable: {"line":1,"key":"
 				if err != nil {
 					return usage("%w", err)
 				}
-				defer f.Close()
+				defer func() { _ = f.Close() }() // only read
 				input = f
 				if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 					size = info.Size()
@@ -136,8 +136,7 @@ func (p *publishing) pump(ctx context.Context, out *publisher.Publisher, input i
 			}
 		}
 	}()
-	w := bufio.NewWriter(p.c.out)
-	defer w.Flush()
+	w := bufio.NewWriter(p.c.out) // flushed by send
 	var batch []jsonlines.Line
 	var bytes int
 	send := func() error {

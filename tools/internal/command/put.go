@@ -70,7 +70,7 @@ func (c *console) keysIn(file string) ([]string, error) {
 		if err != nil {
 			return nil, usage("--keys-from: %w", err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // only read
 		input = f
 	}
 	var keys []string

@@ -74,6 +74,7 @@ func (k keeping) sync(ctx context.Context, r *replica.Replica) error {
 		defer close(watched)
 		tick := time.NewTicker(watchInterval)
 		defer tick.Stop()
+		told := false
 		for began := time.Now(); ; {
 			select {
 			case <-ctx.Done():
@@ -83,6 +84,10 @@ func (k keeping) sync(ctx context.Context, r *replica.Replica) error {
 			s := r.Status()
 			if s.Connections > 0 {
 				return
+			}
+			if s.Problem != nil && !told {
+				k.c.say("no gateway yet, trying again: %v", s.Problem)
+				told = true
 			}
 			if k.once && s.Problem != nil && time.Since(began) > k.retryFor {
 				gaveUp = reach(s.Problem, "the gateway", k.c.gateway, "gateway")
@@ -151,15 +156,23 @@ func (p *phases) progress(now replica.Progress) {
 	p.last, p.any = now.Phase, true
 	p.mu.Unlock()
 	if p.c.onTerminal() {
-		p.bar.Phase(now.Phase.String(), int64(now.Expected))
+		p.bar.Phase(phaseName(now.Phase), int64(now.Expected))
 		p.bar.Set(int64(now.Done))
 		return
 	}
 	if changed {
-		p.c.say("%s", now.Phase)
+		p.c.say("%s", phaseName(now.Phase))
 	}
 }
 
 func (p *phases) event(e replica.Event) {
 	p.c.say("%s: %s", e.Kind, e.Why)
+}
+
+// phaseName says of a failure that it is not the end.
+func phaseName(phase replica.Phase) string {
+	if phase == replica.Failed {
+		return "interrupted, trying again"
+	}
+	return phase.String()
 }

@@ -49,7 +49,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		return nil, fault.New(fault.InvalidArgument, "the data directory %s cannot be written: %w", abs, err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
+		_ = lock.Close() // nothing was written
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fault.New(fault.InUse, "the data directory %s is in use by another `lockstep dev`; stop that one, or choose another directory with --data", abs)
 		}
@@ -57,7 +57,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	}
 	if !found {
 		if err := writeMark(abs); err != nil {
-			lock.Close()
+			_ = lock.Close() // the error that counts is err
 			return nil, err
 		}
 	}
@@ -115,7 +115,7 @@ func writeMark(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }() // only synced
 	return d.Sync()
 }
 

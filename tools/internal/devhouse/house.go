@@ -51,8 +51,8 @@ type House struct {
 	gateway   *gateway.Service
 }
 
-// New takes the directory and every port, and recovers what the directory holds. On an error nothing is held.
-func New(cfg Config, log *slog.Logger) (_ *House, err error) {
+// New takes the directory and every port, and recovers what the directory holds. On an error nothing is held. ctx bounds New only.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *House, err error) {
 	h := &House{cfg: cfg, log: log, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -64,7 +64,7 @@ func New(cfg Config, log *slog.Logger) (_ *House, err error) {
 		return nil, err
 	}
 	h.atClose(func() { _ = h.data.close() }) // the process ends anyway, and with it the lock
-	if h.listeners, err = listen(Host, cfg.Ports); err != nil {
+	if h.listeners, err = listen(ctx, Host, cfg.Ports); err != nil {
 		return nil, err
 	}
 	h.atClose(h.listeners.close)

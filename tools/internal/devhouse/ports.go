@@ -1,6 +1,7 @@
 package devhouse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,7 @@ type listeners struct {
 }
 
 // listen takes every port or none (I3).
-func listen(host string, p Ports) (*listeners, error) {
+func listen(ctx context.Context, host string, p Ports) (*listeners, error) {
 	l := new(listeners)
 	for _, one := range []struct {
 		to   *net.Listener
@@ -36,7 +37,7 @@ func listen(host string, p Ports) (*listeners, error) {
 		{&l.consumers, p.Consumers, "consumers-port"}, {&l.sequencer, p.Sequencer, "sequencer-port"}, {&l.admin, p.Admin, "admin-port"},
 	} {
 		address := net.JoinHostPort(host, strconv.Itoa(one.port))
-		taken, err := net.Listen("tcp", address)
+		taken, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err != nil {
 			l.close()
 			if errors.Is(err, syscall.EADDRINUSE) {
