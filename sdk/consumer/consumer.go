@@ -33,7 +33,7 @@ type place struct {
 	partition lane.Partition
 	// last delivered to the loop. Epoch 0: as the provider has it.
 	last lane.Position
-	// until is where StopAtTail ends; met says that it is.
+	// until is where StopAtTail ends; stopped says that it was reached.
 	until   lane.Sequence
 	stopped bool
 }

@@ -52,7 +52,7 @@ func (c *Change) size() int { return len(c.Key) + len(c.Headers) + len(c.Value) 
 // ends with an error when ctx ends or the replica stops, and without one when the loop is left. Changes from before the call are not
 // told: read DB after the call has begun to have both.
 func (r *Replica) Changes(ctx context.Context) iter.Seq2[Change, error] {
-	w := r.watchers.add() // at the call, not at the first step: nothing in between is missed
+	w := r.watchers.add()                                   // at the call, not at the first step: nothing in between is missed
 	context.AfterFunc(ctx, func() { r.watchers.remove(w) }) // also when nobody ever loops
 	return func(yield func(Change, error) bool) {
 		if w.over() { // a second loop over the same iterator

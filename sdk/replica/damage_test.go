@@ -1,0 +1,87 @@
+package replica_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-mq/lockstep/sdk/replica"
+)
+
+// generation is the file the link names.
+func (d *desk) generation() string {
+	d.t.Helper()
+	file, err := filepath.EvalSymlinks(d.path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return file
+}
+
+func TestADamagedFileIsReplaced(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		from, to float64 // of the file's length
+	}{{"in the middle", 0.3, 0.9}, {"nearly everything", 0.02, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t, 1)
+			d.fill(2000)
+			r := d.open()
+			d.sync(r)
+			d.close(r)
+			file := d.generation()
+			bytes, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := int(c.from * float64(len(bytes))); i < int(c.to*float64(len(bytes))); i++ {
+				bytes[i] = 0xA5
+			}
+			if err := os.WriteFile(file, bytes, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err = replica.Open(t.Context(), d.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			d.sync(r)
+			d.same()
+			if d.generation() == file {
+				t.Fatal("the damaged generation is still in place")
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeCarriedOverIsToldAndKept(t *testing.T) {
+	d := newDesk(t, 1)
+	d.fill(5)
+	r := d.open()
+	d.sync(r)
+	d.exec(`CREATE TABLE odd(n CHECK(n>0)); PRAGMA ignore_check_constraints=1; INSERT INTO odd VALUES(-1); CREATE TABLE even(n); INSERT INTO even VALUES(2)`)
+	before := d.generation()
+	d.p.WrongDigests(1)
+	d.put("x", "1")
+	d.sync(r)
+	d.same()
+	if d.happened(replica.ObjectsLost) != 1 {
+		t.Fatalf("events: %v", d.events)
+	}
+	for _, e := range d.events {
+		if e.Kind == replica.ObjectsLost && (!strings.Contains(e.Why, `"odd"`) || strings.Contains(e.Why, `"even"`)) {
+			t.Fatalf("told %q", e.Why)
+		}
+	}
+	d.close(r)
+	r = d.open()
+	d.sync(r)
+	if _, err := os.Stat(before); err != nil {
+		t.Fatalf("the generation with what was lost is gone: %v", err)
+	}
+	var n int
+	if err := r.DB().QueryRow(`SELECT n FROM even`).Scan(&n); err != nil || n != 2 {
+		t.Fatalf("got %d, %v", n, err)
+	}
+}
