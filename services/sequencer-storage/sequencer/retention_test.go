@@ -1,6 +1,7 @@
 package sequencer_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/catalogue"
 )
 
 func TestRetention(t *testing.T) {
@@ -160,4 +162,37 @@ func TestRetentionGivesSpaceBack(t *testing.T) {
 		l := h.lane(t, s)
 		return l.GetHead() > appends-15 && kept() < appends*value/2
 	})
+}
+
+// A crash between saying that an extent may go and deleting it: the next start finishes the work.
+func TestInterruptedFreeing(t *testing.T) {
+	dir, _, plain := filled(t)
+	c, err := catalogue.Open(filepath.Join(dir, "catalogue.db"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const plainLane = 2 // lanes are numbered as they were created
+	extents, _, err := c.Extents()
+	if err != nil || len(extents[plainLane]) < 2 {
+		t.Fatalf("%v %v", extents, err)
+	}
+	x := extents[plainLane][0]
+	if err := errors.Join(c.AdvanceHead(plainLane, x.Last+1), c.RaiseFloor(plainLane, x.Last, x.Chain)); err != nil {
+		t.Fatal(err)
+	}
+	h := open(t, sequencer.Config{Dir: dir, SegmentBytes: 64 << 10})
+	if l := h.lane(t, plain); l.GetHead() != uint64(x.Last+1) || l.GetTail() != 40 {
+		t.Fatalf("%v", l)
+	}
+	if records, err := h.read(t, plain, uint64(x.Last+1), 0); err != nil || len(records) != 40-int(x.Last) {
+		t.Fatal(len(records), err)
+	}
+	h.close(t)
+	if extents, _, err = c.Extents(); err != nil || extents[plainLane][0].Segment == x.Segment {
+		t.Fatalf("the row of the freed extent is still there: %v %v", extents, err)
+	}
+	if report, err := sequencer.Check(t.Context(), dir); err != nil || len(report.Problems) > 0 {
+		t.Fatalf("%+v %v", report, err)
+	}
 }

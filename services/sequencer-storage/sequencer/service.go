@@ -103,6 +103,11 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, x := range found.Leftovers {
+		if err := retention.Delete(s.engine, s.catalogue, x.Segment, x.Lane); err != nil {
+			return nil, err
+		}
+	}
 	s.ledger = found.Ledger
 	s.wire(deps, found)
 	for _, p := range found.Problems {

@@ -58,7 +58,7 @@ type Standing struct {
 	Head, Tail lane.Sequence
 	TailMS     int64
 	Bytes      uint64
-	// Mark is the newest digest; nil when there is none.
+	// Mark is the newest digest; nil before the first record's.
 	Mark    *Mark
 	Stopped *fault.Fault
 	Deleted bool
@@ -98,7 +98,7 @@ func (l *Lane) Standing() Standing {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Standing{Head: l.head, Tail: l.tail, TailMS: l.tailMS, Bytes: l.bytes, Stopped: l.stopped, Deleted: l.deleted}
-	if k := len(l.marks); k > 0 {
+	if k := len(l.marks); k > 0 && l.marks[k-1].Sequence > 0 {
 		m := l.marks[k-1]
 		s.Mark = &m
 	}

@@ -35,8 +35,16 @@ type Found struct {
 	Sealed, Open segment.Number
 	// OpenBytes lie in Open.
 	OpenBytes uint64
+	// Leftovers are extents that were let go and perhaps not deleted: a crash came between.
+	Leftovers []Leftover
 	// Problems are lanes that were stopped, and why.
 	Problems []Problem
+}
+
+// Leftover is the extent of a lane in a segment.
+type Leftover struct {
+	Segment segment.Number
+	Lane    segment.LaneNumber
 }
 
 // Problem is a lane that is not served.
@@ -127,7 +135,8 @@ func (r *finder) lane(s *catalogue.Stream, row catalogue.Lane) (*ledger.Lane, er
 	var extents []segment.Extent
 	for _, x := range r.extents[row.Number] {
 		if x.Last <= row.Floor {
-			continue // freed, and only the row is left
+			r.found.Leftovers = append(r.found.Leftovers, Leftover{x.Segment, row.Number})
+			continue
 		}
 		extents = append(extents, x)
 		tail, chain = x.Last, x.Chain

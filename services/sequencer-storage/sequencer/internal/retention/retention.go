@@ -163,16 +163,21 @@ func (s *Sweeper) free(l *ledger.Lane, head lane.Sequence, touched map[segment.N
 		if err := s.env.Catalogue.RaiseFloor(l.Number, x.Last, x.Chain); err != nil { // I3
 			return err
 		}
-		if err := s.env.Engine.DeleteRange(engine.Log, segment.Key(nil, x.Segment, l.Number, 0), segment.Key(nil, x.Segment, l.Number+1, 0)); err != nil {
-			return err
-		}
-		if err := s.env.Catalogue.DropExtent(x.Segment, l.Number); err != nil {
+		if err := Delete(s.env.Engine, s.env.Catalogue, x.Segment, l.Number); err != nil {
 			return err
 		}
 		l.DropExtent(x.Segment)
 		touched[x.Segment] = true
 	}
 	return nil
+}
+
+// Delete deletes a lane's batches in a segment, then the catalogue's row of them. The floor must have been raised past them.
+func Delete(e *engine.Engine, c *catalogue.Catalogue, n segment.Number, l segment.LaneNumber) error {
+	if err := e.DeleteRange(engine.Log, segment.Key(nil, n, l, 0), segment.Key(nil, n, l+1, 0)); err != nil {
+		return err
+	}
+	return c.DropExtent(n, l)
 }
 
 // bury is step 3.
