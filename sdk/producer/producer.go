@@ -95,7 +95,8 @@ func (p *Producer) register(ctx context.Context) error {
 // ID is the producer's id and epoch.
 func (p *Producer) ID() (id string, epoch uint64) { return p.id, p.epoch }
 
-// Publish hands a record over and returns; done is called once, from the producer's own goroutine, when its fate is known. It waits only
+// Publish hands a record over and returns; done is called once, from the producer's own goroutine, when its fate is known: it must not wait
+// for the producer (Publish may), or nothing more is answered. nil is allowed. It waits only
 // while MaxInFlightBytes are unanswered. An error means that the record was not taken and done will not be called: the record breaks
 // a rule, ctx ended, or the producer is closed or fenced.
 func (p *Producer) Publish(ctx context.Context, r Record, done func(Ack, error)) error {

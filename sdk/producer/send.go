@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -192,7 +193,7 @@ func (p *Producer) requeue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.again, p.queue...)
-	slices.SortStableFunc(p.queue, func(a, b *item) int { return int(int64(a.sequence) - int64(b.sequence)) })
+	slices.SortStableFunc(p.queue, func(a, b *item) int { return cmp.Compare(a.sequence, b.sequence) })
 	p.again, p.why = nil, nil
 }
 

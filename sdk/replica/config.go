@@ -40,7 +40,7 @@ type Config struct {
 	// TrustFile skips reading all rows again when the file is opened. A row changed behind the replica's back is then found only
 	// when it is written again, or by Verify.
 	TrustFile bool
-	// OnProgress is told of every change of phase and, during a bootstrap, about ten times a second. It runs on the replica's own
+	// OnProgress is told of every change of phase and, during a bootstrap and while catching up, about ten times a second. It runs on the replica's own
 	// goroutine: it must return soon and not call Close.
 	OnProgress func(Progress)
 	// OnEvent is told of what an operator may want to know: see Event. Same rules as OnProgress.

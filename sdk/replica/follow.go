@@ -215,7 +215,8 @@ func (r *Replica) settlePhase() {
 	if behind {
 		p = Progress{Phase: CatchingUp, Done: done, Expected: expected}
 	}
-	if now := r.Status(); now.Phase != p.Phase || p.Phase == CatchingUp {
+	if now := r.Status(); now.Phase != p.Phase || p.Phase == CatchingUp && time.Since(r.toldAt) >= progressEvery {
+		r.toldAt = time.Now()
 		r.progress(p)
 	}
 }

@@ -34,6 +34,7 @@ type Replica struct {
 	lanes    []*laneState
 	why      string // why a bootstrap is needed; "" when it is not
 	retry    *pause.Pause
+	toldAt   time.Time // the last progress of catching up
 
 	watchers watchers
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	sqlite3 "github.com/mattn/go-sqlite3"
+
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -49,7 +51,8 @@ type executor interface {
 // quoted gives a name as an SQL identifier.
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// Identify reads whose copy the file is. Faults: ForeignData (not a database, or not ours), UnsupportedVersion.
+// Identify reads whose copy the file is. Faults: ForeignData (not a database, or not ours), UnsupportedVersion, Corrupt (a database whose
+// bytes are damaged).
 func Identify(file string) (Meta, error) {
 	db := sql.OpenDB(connector{file, readOnly})
 	defer db.Close()
@@ -59,7 +62,7 @@ func Identify(file string) (Meta, error) {
 func readMeta(ctx context.Context, q querier, file string) (Meta, error) {
 	values := map[string]string{}
 	rows, err := q.QueryContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name IN ('_lockstep_meta','_lockstep_lanes')")
-	if Damaged(err) {
+	if code(err) == sqlite3.ErrNotADB {
 		return Meta{}, fault.New(fault.ForeignData, "%s is not a database; it was left as it is: move it away or give another path", file)
 	}
 	if err != nil {
@@ -69,7 +72,7 @@ func readMeta(ctx context.Context, q querier, file string) (Meta, error) {
 	if rows.Next() {
 		err = rows.Scan(&tables)
 	}
-	if err := firstOf(err, rows.Err(), rows.Close()); Damaged(err) {
+	if err := firstOf(err, rows.Err(), rows.Close()); code(err) == sqlite3.ErrNotADB {
 		return Meta{}, fault.New(fault.ForeignData, "%s is not a database; it was left as it is: move it away or give another path", file)
 	} else if err != nil {
 		return Meta{}, explain(err, "read "+file)
