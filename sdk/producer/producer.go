@@ -181,16 +181,21 @@ func (p *Producer) Flush(ctx context.Context) error {
 // Close takes no more records, waits for the answers of those taken until ctx ends, answers the rest with fault.UnknownOutcome, and
 // closes the connection. Calling it again does nothing.
 func (p *Producer) Close(ctx context.Context) error {
-	p.mu.Lock()
-	if p.stopped == nil {
-		p.stopped = fault.New(fault.Unavailable, "the producer is closed")
-	}
-	p.mu.Unlock()
+	p.stop(fault.New(fault.Unavailable, "the producer is closed"))
 	flushErr := p.Flush(ctx)
 	p.cancel()
 	<-p.done
 	p.abandon(fault.New(fault.UnknownOutcome, "the producer was closed before the record was answered; it may or may not be stored"))
 	return errors.Join(flushErr, closeOnce(p.conn))
+}
+
+// stop says that nothing more is taken, and why.
+func (p *Producer) stop(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped == nil {
+		p.stopped = why
+	}
 }
 
 func (p *Producer) signal() {

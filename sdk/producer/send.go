@@ -40,12 +40,10 @@ func (p *Producer) run(ctx context.Context) {
 			continue
 		}
 		p.takeBack(err)
+		if fault.ReasonOf(err) == fault.ProducerFenced {
+			p.stop(err)
+		}
 		if !transient(err) {
-			if fault.ReasonOf(err) == fault.ProducerFenced {
-				p.mu.Lock()
-				p.stopped = err
-				p.mu.Unlock()
-			}
 			p.abandon(err)
 			continue
 		}
@@ -267,7 +265,7 @@ func (p *Producer) settle(answer *ingestv1.PublishResponse) error {
 				p.againLocked(it, err)
 			case err.Reason() == fault.OutOfOrder && !it.failed.IsZero() && p.renumberLocked(it):
 			case err.Reason() == fault.ProducerFenced:
-				fenced = err
+				fenced, p.stopped = err, err // before anybody hears of it
 				fates = append(fates, fate{it: it, err: err})
 			default:
 				fates = append(fates, fate{it: it, err: err})
