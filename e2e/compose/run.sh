@@ -94,9 +94,8 @@ bin/lockstep stream create things >/dev/null
 lines 0 1000 first | publish
 same "publish and follow" 1000
 
-code=0
-lines 0 1 other | curl -fsS --max-time 10 --data-binary @- -H 'Content-Type: application/x-ndjson' "http://127.0.0.1:$LOCKSTEP_PORT_INGEST_HTTP/v1/streams/things/records?key=id" >"$work/http.log" 2>&1 || code=$?
-((code == 0)) || { cat "$work/http.log" >&2; fail "publish over HTTP"; }
+curl -sS --fail-with-body --max-time 10 -H 'Content-Type: application/x-ndjson' --data-binary '{"key":"k0000","value":{"other":true}}' \
+    "http://127.0.0.1:$LOCKSTEP_PORT_INGEST_HTTP/v1/streams/things/records" >"$work/http.log" 2>&1 || { cat "$work/http.log" >&2; fail "publish over HTTP"; }
 same "publish over HTTP" 1001
 
 # A consumer that follows while NATS goes: what comes later reaches it by polling.
@@ -109,7 +108,7 @@ wait "$tail" || { cat "$work/tail.err" >&2; fail "a tail without NATS"; }
 same "NATS stopped" 1501
 docker compose start nats >/dev/null 2>&1
 
-# What was acknowledged outlives the process; the same containers come back without help.
+# What was acknowledged outlives the process.
 docker compose kill -s SIGKILL sequencer-storage >/dev/null 2>&1
 docker compose up -d --wait --wait-timeout 120 --no-build >"$work/up.log" 2>&1 || { tail -n 20 "$work/up.log" >&2; fail "not healthy again after a kill"; }
 lines 0 100 third | publish
@@ -117,6 +116,8 @@ same "sequencer-storage killed" 1601
 
 # New containers on the same volumes.
 docker compose down --timeout 30 >/dev/null 2>&1
+docker compose run --rm --no-deps sequencer-storage check /data >"$work/check.log" 2>&1 || { cat "$work/check.log" >&2; fail "check of the stopped data directory"; }
+say "ok: check of the stopped data directory"
 docker compose up -d --wait --wait-timeout 180 --no-build >"$work/up.log" 2>&1 || { tail -n 20 "$work/up.log" >&2; fail "not healthy on volumes that hold data"; }
 same "containers made anew" 1601
 say "passed"
