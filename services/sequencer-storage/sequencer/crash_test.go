@@ -37,9 +37,8 @@ func TestKilledWhilePublishing(t *testing.T) {
 	for try := range crashTries {
 		address := freeAddress(t)
 		cmd := exec.Command(bin, "run", "--data", dir, "--address", address, "--admin", freeAddress(t), "--segment-bytes", "32768", "--retention-interval", "20ms")
-		cmd.Stderr = os.Stderr
-		if testing.Verbose() == false {
-			cmd.Stderr = nil
+		if testing.Verbose() {
+			cmd.Stderr = os.Stderr
 		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -53,7 +52,8 @@ func TestKilledWhilePublishing(t *testing.T) {
 			if acked[name] == nil {
 				acked[name] = map[uint64]string{}
 			}
-			wg.Go(func() { publishUntilKilled(ctx, address, name, try, &mu, acked[name], first) })
+			values := acked[name]
+			wg.Go(func() { publishUntilKilled(ctx, address, name, try, &mu, values, first) })
 		}
 		select {
 		case <-first:
@@ -62,8 +62,10 @@ func TestKilledWhilePublishing(t *testing.T) {
 		}
 		timer := time.NewTimer(time.Duration(20+random.IntN(300)) * time.Millisecond) // the moment of death
 		<-timer.C
-		cmd.Process.Signal(syscall.SIGKILL)
-		cmd.Wait()
+		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+			t.Errorf("try %d: the service was gone before it was killed: %v", try, err)
+		}
+		_ = cmd.Wait() // it was killed, and says so
 		cancel()
 		wg.Wait()
 		report, err := sequencer.Check(t.Context(), dir)

@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"errors"
 	"strconv"
 	"sync"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // errBound ends a read at its byte bound.
-var errBound = fault.New(fault.Internal, "the byte bound of the read")
+var errBound = errors.New("the byte bound of the read")
 
 // maxDraftRecords bounds the records of one batch: what the materialiser applies without giving others a turn.
 const maxDraftRecords = 16384

@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -178,7 +179,7 @@ func (s *appendServer) Read(r *sequencerv1.ReadRequest, stream grpc.ServerStream
 		s.metrics.readBytes.Add(float64(len(b)))
 		return stream.Send(m)
 	})
-	if err == errBound {
+	if errors.Is(err, errBound) {
 		return nil
 	}
 	return err

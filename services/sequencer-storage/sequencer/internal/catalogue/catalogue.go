@@ -231,7 +231,7 @@ func (c *Catalogue) change(what string, f func(*sql.Tx) error) error {
 	if err != nil {
 		return translate(what, err)
 	}
-	defer tx.Rollback() // does nothing after Commit
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	if err := f(tx); err != nil {
 		return translate(what, err)
 	}
