@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,10 @@ func (c *console) welcome(at devhouse.Addresses, demo bool) error {
 	if c.json {
 		return c.line(at)
 	}
-	flags := flagsFor(at)
+	flags, name := flagsFor(at), "lockstep"
+	if strings.ContainsRune(os.Args[0], os.PathSeparator) {
+		name = os.Args[0] // it may not be on the PATH: what is printed can be pasted
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `Lockstep is running, data in %s
 
@@ -111,9 +115,9 @@ Try, in another terminal:
 
 `, at.Data, at.Ingest, at.HTTP, at.Gateway, at.WebSocket, at.Consumers, at.Admin)
 	if demo {
-		fmt.Fprintf(&b, "  lockstep replica%s demo ./demo.db\n  sqlite3 ./demo.db \"SELECT key, value->>'price' FROM demo LIMIT 5\"\n  lockstep tail%s demo\n", flags, flags)
+		fmt.Fprintf(&b, "  %[1]s replica%[2]s demo ./demo.db\n  sqlite3 ./demo.db \"SELECT key, value->>'price' FROM demo LIMIT 5\"\n  %[1]s tail%[2]s demo\n", name, flags)
 	} else {
-		fmt.Fprintf(&b, "  lockstep stream create%s orders\n  lockstep put%s orders o-1 '{\"total\": 12.5}'\n  lockstep replica%s orders ./orders.db\n", flags, flags, flags)
+		fmt.Fprintf(&b, "  %[1]s stream create%[2]s orders\n  %[1]s put%[2]s orders o-1 '{\"total\": 12.5}'\n  %[1]s replica%[2]s orders ./orders.db\n", name, flags)
 	}
 	b.WriteString("\nInterrupt (Ctrl-C) to stop.\n")
 	_, err := io.WriteString(c.out, b.String())

@@ -148,19 +148,26 @@ type phases struct {
 	// last is the phase that was shown; any is false before the first.
 	last replica.Phase
 	any  bool
+	// between is true while there is no connection: the tries are not shown one by one.
+	between bool
 }
 
 func (p *phases) progress(now replica.Progress) {
 	p.mu.Lock()
 	changed := !p.any || now.Phase != p.last
-	p.last, p.any = now.Phase, true
+	between := now.Phase == replica.Connecting || now.Phase == replica.Failed
+	again := between && p.between
+	p.last, p.any, p.between = now.Phase, true, between
 	p.mu.Unlock()
 	if p.c.onTerminal() {
+		if again {
+			return // one line for all tries
+		}
 		p.bar.Phase(phaseName(now.Phase), int64(now.Expected))
 		p.bar.Set(int64(now.Done))
 		return
 	}
-	if changed {
+	if changed && !again {
 		p.c.say("%s", phaseName(now.Phase))
 	}
 }
