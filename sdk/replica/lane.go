@@ -9,8 +9,12 @@ import (
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )
 
-// rememberedSets is how many batch ends back a digest of the provider can still be compared (I7).
-const rememberedSets = 1024
+const (
+	// rememberedSets is how many batch ends back a digest of the provider can still be compared (I7).
+	rememberedSets = 1024
+	// awaitedMarks is how many digests may wait for the cursor to reach their sequence (I7).
+	awaitedMarks = 64
+)
 
 // mark is a digest the provider has given.
 type mark struct {
@@ -37,9 +41,9 @@ type memo struct {
 type laneState struct {
 	store.Lane        // as in the file
 	memos      []memo // rising, of the cursor's epoch, the last one at the cursor
-	// ahead is the newest digest of the provider for a sequence not reached yet.
-	ahead     mark
-	aheadOK   bool
+	// ahead are digests of the provider for sequences not reached yet, rising. The oldest are kept, and the newest: a replica that is
+	// always a little behind is verified all the same.
+	ahead     []mark
 	verified  lane.Position
 	tail      lane.Sequence
 	tailKnown bool
@@ -64,9 +68,7 @@ func (l *laneState) compare(m mark) verdict {
 		return unknown
 	}
 	if m.at.Sequence > l.Cursor.Sequence {
-		if !l.aheadOK || m.at.Compare(l.ahead.at) > 0 {
-			l.ahead, l.aheadOK = m, true
-		}
+		l.await(m)
 		return unknown
 	}
 	for i := len(l.memos) - 1; i >= 0 && l.memos[i].at >= m.at.Sequence; i-- { // marks speak of the newest ends
@@ -90,12 +92,30 @@ func (l *laneState) advance(to lane.Sequence, timeMS int64, set digest.Set) (mar
 		l.memos = append(make([]memo, 0, 2*rememberedSets), l.memos[len(l.memos)-rememberedSets:]...) // the old array may be shared
 	}
 	l.memos = append(l.memos, memo{to, set})
-	if l.aheadOK && l.ahead.at.Sequence <= to {
-		m := l.ahead
-		l.aheadOK = false
-		return m, l.compare(m)
+	reached, best := mark{}, unknown
+	for len(l.ahead) > 0 && l.ahead[0].at.Sequence <= to {
+		m := l.ahead[0]
+		l.ahead = l.ahead[1:]
+		if v := l.compare(m); v != unknown {
+			reached, best = m, v
+		}
+		if best == different {
+			break
+		}
 	}
-	return mark{}, unknown
+	return reached, best
+}
+
+// await keeps m until the cursor is there.
+func (l *laneState) await(m mark) {
+	n := len(l.ahead)
+	if n > 0 && m.at.Sequence <= l.ahead[n-1].at.Sequence {
+		return
+	}
+	if n >= awaitedMarks {
+		n--
+	}
+	l.ahead = append(l.ahead[:n:n], m) // never into an array that may be shared
 }
 
 // clone is what a transaction works on until it commits.
