@@ -97,6 +97,8 @@ func TestAcksOfOneConsumerAreFewCalls(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Second)
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if k.kept["a/1"] != 1000 || k.kept["b/0"] != 999 || k.overlap {
 			t.Fatalf("kept %v, overlapping calls: %v", k.kept, k.overlap)
 		}
@@ -122,6 +124,8 @@ func TestAwayIsWaitedOut(t *testing.T) {
 		}
 		k.setFail(nil)
 		time.Sleep(5 * time.Second)
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if k.kept["a/0"] != 6 || k.kept["a/1"] != 9 || k.reports != 1 || f.Pending() != 0 {
 			t.Fatalf("kept %v, %d reports, %d wait", k.kept, k.reports, f.Pending())
 		}
