@@ -49,6 +49,7 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 			if err := r.work(ctx, k, waiting); err != nil {
 				return climb(err)
 			}
+			k.ackDue = true // I5: all of it is committed
 			for i := range waiting {
 				room.give(waiting[i].size())
 			}

@@ -239,6 +239,18 @@ func TestResumesAtItsCursor(t *testing.T) {
 	}
 }
 
+// TestAcknowledgesWhileLive is I5.
+func TestAcknowledgesWhileLive(t *testing.T) {
+	d := newDesk(t, 1)
+	d.fill(10)
+	r := d.open()
+	d.sync(r)
+	for i := range uint64(5) {
+		d.put("a", fmt.Sprint(i))
+		d.eventually(func() bool { return d.p.Cursor("orders", string(r.ConsumerID()), 0) == 11+i })
+	}
+}
+
 func TestAnEmptyStreamIsSynced(t *testing.T) {
 	d := newDesk(t, 3)
 	r := d.open()
