@@ -40,7 +40,9 @@ func open(t testing.TB, cfg sequencer.Config) *house {
 		t.Fatal(err)
 	}
 	cfg.Listener = l
-	cfg.CacheBytes, cfg.LogBufferBytes, cfg.StateBufferBytes = 8<<20, 8<<20, 4<<20
+	if _, bench := t.(*testing.B); !bench { // many small services, quickly
+		cfg.CacheBytes, cfg.LogBufferBytes, cfg.StateBufferBytes = 8<<20, 8<<20, 4<<20
+	}
 	s, err := sequencer.New(cfg, sequencer.Deps{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		l.Close()
