@@ -48,11 +48,11 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 				}
 			}
 			cfg.Ready = func(ctx context.Context, at devhouse.Addresses) error {
-				if err := c.welcome(at, demo); err != nil {
-					return err
-				}
 				if demo {
 					return c.feed(ctx, at)
+				}
+				if err := c.welcome(at, demo); err != nil {
+					return err
 				}
 				<-ctx.Done()
 				return nil
@@ -82,14 +82,14 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 	return cmd
 }
 
-// feed publishes the demo stream until ctx ends.
+// feed publishes the demo stream until ctx ends. The addresses are printed once there is something to follow.
 func (c *console) feed(ctx context.Context, at devhouse.Addresses) error {
 	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := demofeed.Run(ctx, conn); err != nil && ctx.Err() == nil {
+	if err := demofeed.Run(ctx, conn, func() error { return c.welcome(at, true) }); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the demo feed: %w", err)
 	}
 	return nil

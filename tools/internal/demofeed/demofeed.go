@@ -31,8 +31,9 @@ type quote struct {
 	Stock int     `json:"stock"`
 }
 
-// Run publishes until ctx ends. Ingest being away only pauses it.
-func Run(ctx context.Context, conn grpc.ClientConnInterface) error {
+// Run publishes until ctx ends. Ingest being away only pauses it. began is called once, when every key has a first record; its error
+// ends the feed.
+func Run(ctx context.Context, conn grpc.ClientConnInterface, began func() error) error {
 	spec := &streamv1.StreamSpec{Name: Stream, Partitions: 1, Keyed: true, Retention: &streamv1.Retention{MaxRecords: keepRecords}}
 	if _, err := ingestv1.NewStreamsClient(conn).CreateStream(ctx, &ingestv1.CreateStreamRequest{Spec: spec, IfAbsent: true}); err != nil {
 		return fmt.Errorf("creating the demo stream: %w", err)
@@ -65,6 +66,12 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface) error {
 		}
 		if _, err := out.Publish(ctx, records); err != nil {
 			return err
+		}
+		if began != nil {
+			if err := began(); err != nil {
+				return err
+			}
+			began = nil
 		}
 		select {
 		case <-tick.C:
