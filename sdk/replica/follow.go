@@ -113,7 +113,7 @@ func (r *Replica) work(ctx context.Context, k *link, parcels []parcel) error {
 		}
 		parcels = parcels[n:]
 		if gap {
-			if err := r.fill(ctx, k, parcels[0].lane, lane.Sequence(parcels[0].header.Base)); err != nil {
+			if err := r.fill(ctx, k, parcels[0].lane, parcels[0].header.Base); err != nil {
 				return err
 			}
 		} else if len(parcels) > 0 {

@@ -199,7 +199,9 @@ func (s *Service) serveWebSocket(ctx context.Context) error {
 		return fmt.Errorf("gateway: WebSocket listener: %w", err)
 	case <-ctx.Done():
 		_ = web.Close() // upgraded connections are the RSocket server's by now
-		<-failed
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("gateway: WebSocket listener: %w", err)
+		}
 		return nil
 	}
 }

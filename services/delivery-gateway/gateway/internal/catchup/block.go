@@ -23,7 +23,6 @@ type block struct {
 }
 
 func (b *block) first() lane.Sequence { return b.parcels[0].First }
-func (b *block) last() lane.Sequence  { return b.parcels[len(b.parcels)-1].Last }
 
 func (b *block) find(seq lane.Sequence) *parcel.Parcel {
 	i := sort.Search(len(b.parcels), func(i int) bool { return b.parcels[i].Last >= seq })

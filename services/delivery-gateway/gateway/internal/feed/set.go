@@ -66,13 +66,12 @@ type Set struct {
 }
 
 type entry struct {
-	ready     chan struct{} // closed when feed or err is set
-	feed      *Feed
-	err       error
-	refs      int
-	leftAt    time.Time
-	stop      context.CancelFunc
-	stopHints func()
+	ready  chan struct{} // closed when feed or err is set
+	feed   *Feed
+	err    error
+	refs   int
+	leftAt time.Time
+	stop   context.CancelFunc
 }
 
 // NewSet follows nothing yet. hints may be nil.

@@ -59,7 +59,7 @@ func (q *Request) fold() []Outcome {
 // continues reports whether next is the same fate, one place on.
 func (o *Outcome) continues(next *Outcome) bool {
 	if o.Err != nil || next.Err != nil {
-		return o.Err == next.Err // the same fault value was given to both
+		return o.Err == next.Err //nolint:errorlint // identity is meant: the same fault value was given to both
 	}
 	return o.Partition == next.Partition && o.Epoch == next.Epoch && o.Duplicate == next.Duplicate &&
 		o.FirstSequence+lane.Sequence(o.Count) == next.FirstSequence
