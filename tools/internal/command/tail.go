@@ -52,6 +52,9 @@ func (c *console) tail(ctx context.Context, cfg lanetail.Config, count uint64) e
 	w := bufio.NewWriter(c.out)
 	printed := uint64(0)
 	err := lanetail.Read(ctx, cfg, func(r lanetail.Record) error {
+		if count > 0 && printed == count {
+			return errEnough // another partition's, already on its way when the last one was printed
+		}
 		if err := c.printRecord(w, r); err != nil {
 			return err
 		}
