@@ -45,18 +45,15 @@ race: build ## Run the tests of the concurrent rooms under the race detector
 	LOCKSTEP_BIN=$(CURDIR)/bin go test -race -short $(TESTFLAGS) $(addprefix ./,$(addsuffix /...,$(filter-out api e2e,$(MODULES))))
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint, and each module by itself without the workspace
+lint: tools ## gofmt, go vet and golangci-lint, each module by itself without the workspace
 	test -z "$$(gofmt -l $(filter-out api,$(MODULES)) | tee /dev/stderr)"
 	set -e; for m in $(MODULES); do (cd $$m && echo "$$m: go vet, GOWORK=off" && GOWORK=off go vet ./...); done
-	GOWORK=off go tool -modfile=tools/devtools/go.mod golangci-lint version
-	set -e; root=$$PWD; for m in $(filter-out api,$(MODULES)); do (cd $$m && echo "$$m: golangci-lint" && $(GOLANGCI) run --config $$root/.golangci.yml ./...); done
-
-GOLANGCI = GOWORK=off go tool -modfile=$$root/tools/devtools/go.mod golangci-lint
+	set -e; for m in $(filter-out api,$(MODULES)); do (cd $$m && echo "$$m: golangci-lint" && GOWORK=off $(CURDIR)/bin/devtools/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 .PHONY: tools
-tools: ## Build the code generators into bin/devtools (a few minutes the first time)
+tools: ## Build the generators and linters into bin/devtools (a few minutes the first time)
 	mkdir -p bin/devtools
-	cd tools/devtools && GOWORK=off go build -o ../../bin/devtools/ github.com/bufbuild/buf/cmd/buf
+	cd tools/devtools && GOWORK=off go build -o ../../bin/devtools/ github.com/bufbuild/buf/cmd/buf github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	cd tools/devtools/protogen && GOWORK=off go build -o ../../../bin/devtools/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
 .PHONY: generate
@@ -70,7 +67,9 @@ check-generated: tools ## Fail when the committed generated code has drifted; li
 
 .PHONY: bench
 bench: build ## Run the benchmarks
-	go test -run '^$$' -bench . -benchtime 2s $(addprefix ./,$(addsuffix /...,$(filter-out api,$(MODULES))))
+	go test -run '^$$' -bench . $(addprefix ./,$(addsuffix /...,$(filter-out api e2e,$(MODULES))))
+	cd libs/rsocket/bench && GOWORK=off go test -run '^$$' -bench .
+	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench . -benchtime 1x -count 3
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end scenarios only
