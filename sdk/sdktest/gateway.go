@@ -15,7 +15,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
-	"github.com/lockstep-mq/lockstep/sdk/internal/route"
+	"github.com/lockstep-mq/lockstep/libs/rsocket/composite"
 )
 
 // consumer is what the provider remembers of one.
@@ -71,7 +71,7 @@ func (r *responder) Closed(error) {
 
 // RequestResponse answers describe, attach, detach and confirmed acknowledgements.
 func (r *responder) RequestResponse(_ context.Context, req rsocket.Payload) (rsocket.Payload, error) {
-	to, _ := route.Decode(req.Metadata)
+	to, _ := composite.Route(req.Metadata) // none: an unknown route, refused below
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	var answer proto.Message
@@ -109,7 +109,7 @@ func handle[Q any, P interface {
 
 // FireAndForget takes acknowledgements and reports.
 func (r *responder) FireAndForget(req rsocket.Payload) {
-	to, _ := route.Decode(req.Metadata)
+	to, _ := composite.Route(req.Metadata) // none: an unknown route, refused below
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	switch to { // what is refused here has nobody to tell

@@ -14,12 +14,12 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
-	"github.com/lockstep-mq/lockstep/sdk/internal/route"
+	"github.com/lockstep-mq/lockstep/libs/rsocket/composite"
 )
 
 // RequestStream opens subscriptions, ranges and bootstraps.
 func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
-	to, _ := route.Decode(req.Metadata)
+	to, _ := composite.Route(req.Metadata) // none: an unknown route, refused below
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
 	var source rsocket.Source

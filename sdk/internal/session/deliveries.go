@@ -12,7 +12,6 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
-	"github.com/lockstep-mq/lockstep/sdk/internal/route"
 )
 
 const (
@@ -52,11 +51,11 @@ func (s *Session) Bootstrap(ctx context.Context, request *deliveryv1.BootstrapRe
 }
 
 func (s *Session) stream(ctx context.Context, to string, request proto.Message) (*Deliveries, error) {
-	data, err := proto.Marshal(request)
+	routed, err := routedTo(to, request)
 	if err != nil {
-		return nil, fault.New(fault.Internal, "encode a request to %s: %w", to, err)
+		return nil, err
 	}
-	in, err := s.conn.RequestStream(ctx, rsocket.Payload{Metadata: route.Encode(to), Data: data}, WindowDeliveries)
+	in, err := s.conn.RequestStream(ctx, routed, WindowDeliveries)
 	if err != nil {
 		return nil, restore(err, to)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
-	"github.com/lockstep-mq/lockstep/sdk/internal/route"
+	"github.com/lockstep-mq/lockstep/libs/rsocket/composite"
 )
 
 // Config of a connection.
@@ -143,13 +143,13 @@ func (s *Session) Report(ctx context.Context, request *deliveryv1.StatusRequest)
 }
 
 func (s *Session) ask(ctx context.Context, to string, request, answer proto.Message) error {
-	data, err := proto.Marshal(request)
+	routed, err := routedTo(to, request)
 	if err != nil {
-		return fault.New(fault.Internal, "encode a request to %s: %w", to, err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout) // I2
 	defer cancel()
-	p, err := s.conn.RequestResponse(ctx, rsocket.Payload{Metadata: route.Encode(to), Data: data})
+	p, err := s.conn.RequestResponse(ctx, routed)
 	if err != nil {
 		return restore(err, to)
 	}
@@ -160,13 +160,26 @@ func (s *Session) ask(ctx context.Context, to string, request, answer proto.Mess
 }
 
 func (s *Session) tell(ctx context.Context, to string, request proto.Message) error {
-	data, err := proto.Marshal(request)
+	routed, err := routedTo(to, request)
 	if err != nil {
-		return fault.New(fault.Internal, "encode a message to %s: %w", to, err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout) // I2
 	defer cancel()
-	return restore(s.conn.FireAndForget(ctx, rsocket.Payload{Metadata: route.Encode(to), Data: data}), to)
+	return restore(s.conn.FireAndForget(ctx, routed), to)
+}
+
+// routedTo encodes a request with its route.
+func routedTo(to string, request proto.Message) (rsocket.Payload, error) {
+	data, err := proto.Marshal(request)
+	if err != nil {
+		return rsocket.Payload{}, fault.New(fault.Internal, "encode a request to %s: %w", to, err)
+	}
+	metadata, err := composite.AppendRoute(nil, to)
+	if err != nil {
+		return rsocket.Payload{}, fault.New(fault.Internal, "encode the route %s: %w", to, err)
+	}
+	return rsocket.Payload{Metadata: metadata, Data: data}, nil
 }
 
 // restore gives the fault an error of the engine stands for. io.EOF from a stream is handled before.
