@@ -12,33 +12,32 @@
 //	I2  entries of types not known here are passed over.
 package envelope
 
-import "github.com/lockstep-mq/lockstep/libs/message-common/fault"
+import (
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/rsocket/composite"
+)
 
 const (
-	wellKnown       = 0x80
-	idAuthenticate  = 0x7C
-	idRouting       = 0x7E
-	mimeAuthenticat = "message/x.rsocket.authentication.v0"
-	mimeRouting     = "message/x.rsocket.routing.v0"
-	bearer          = 0x81
-	bearerText      = "bearer"
+	wellKnown  = 0x80
+	bearer     = 0x81
+	bearerText = "bearer"
 )
 
 // Route gives the route of a request.
 func Route(metadata []byte) (string, error) {
-	tags, err := find(metadata, idRouting, mimeRouting)
+	tags, err := find(metadata, composite.MIMERouting)
 	if err != nil {
 		return "", err
 	}
 	if len(tags) == 0 || len(tags) < 1+int(tags[0]) {
-		return "", fault.New(fault.Malformed, "the request has no route in its metadata: send composite metadata with an entry of type %s", mimeRouting)
+		return "", fault.New(fault.Malformed, "the request has no route in its metadata: send composite metadata with an entry of type %s", composite.MIMERouting)
 	}
 	return string(tags[1 : 1+int(tags[0])]), nil
 }
 
 // Bearer gives the token in the metadata of SETUP, "" when there is none.
 func Bearer(metadata []byte) (string, error) {
-	auth, err := find(metadata, idAuthenticate, mimeAuthenticat)
+	auth, err := find(metadata, composite.MIMEAuthentication)
 	if err != nil || len(auth) == 0 {
 		return "", err
 	}
@@ -52,33 +51,12 @@ func Bearer(metadata []byte) (string, error) {
 }
 
 // find gives the payload of the first entry of a type; nil when there is none.
-func find(metadata []byte, id byte, mime string) ([]byte, error) {
-	for rest := metadata; len(rest) > 0; {
-		head := rest[0]
-		rest = rest[1:]
-		match := head == wellKnown|id
-		if head < wellKnown {
-			n := int(head) + 1
-			if n > len(rest) {
-				return nil, malformed()
-			}
-			match = string(rest[:n]) == mime
-			rest = rest[n:]
-		}
-		if len(rest) < 3 {
-			return nil, malformed()
-		}
-		n := int(rest[0])<<16 | int(rest[1])<<8 | int(rest[2])
-		rest = rest[3:]
-		if n > len(rest) {
-			return nil, malformed()
-		}
-		if match {
-			return rest[:n], nil
-		}
-		rest = rest[n:]
+func find(metadata []byte, mime string) ([]byte, error) {
+	content, err := composite.Find(metadata, mime)
+	if err != nil {
+		return nil, malformed()
 	}
-	return nil, nil
+	return content, nil
 }
 
 func malformed() error {
