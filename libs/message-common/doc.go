@@ -3,7 +3,9 @@
 //	lane      names and numbers: stream, partition, sequence, epoch, position
 //	record    one record and its encoding inside a batch body
 //	batch     the unit that is written, fsynced, cached and delivered; encoded once
-//	state     rows of the state (latest value per key) as they travel in a bootstrap
+//	state     rows and tombstones of the state (latest value per key) as they travel
+//	snapshot  the state at one sequence as immutable chunks and a manifest
+//	sketch    finds the rows in which two states differ
 //	digest    the set hash that proves a state
 //	fault     how every boundary refuses
 //	protocol  routes, versions and limits between a consumer and a gateway
