@@ -5,6 +5,7 @@ go 1.26
 require (
 	github.com/klauspost/compress v1.20.3
 	github.com/zeebo/xxh3 v1.1.0
+	lukechampine.com/blake3 v1.4.1
 )
 
 require (

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -158,7 +159,7 @@ func (r *Replica) after(parcels []parcel) error {
 		if parcels[i].delivery.GetKind() != deliveryv1.Delivery_KIND_RESET || reset == nil {
 			continue
 		}
-		if reset.GetAction() == deliveryv1.Reset_ACTION_VERIFY {
+		if reset.GetAction() == consumerv1.Action_ACTION_VERIFY {
 			if r.readAgain(); r.why != "" {
 				return needBootstrap("%s", r.why)
 			}

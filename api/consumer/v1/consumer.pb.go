@@ -147,6 +147,190 @@ func (Phase) EnumDescriptor() ([]byte, []int) {
 	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{1}
 }
 
+// Rung is a way to resynchronise, cheapest first.
+type Rung int32
+
+const (
+	Rung_RUNG_UNSPECIFIED Rung = 0
+	// A range of the log.
+	Rung_RUNG_REPLAY Rung = 1
+	// What changed since a sequence, with tombstones.
+	Rung_RUNG_CHANGES Rung = 2
+	// The rows that differ, whatever the reason.
+	Rung_RUNG_REPAIR Rung = 3
+	// The whole state.
+	Rung_RUNG_BOOTSTRAP Rung = 4
+)
+
+// Enum value maps for Rung.
+var (
+	Rung_name = map[int32]string{
+		0: "RUNG_UNSPECIFIED",
+		1: "RUNG_REPLAY",
+		2: "RUNG_CHANGES",
+		3: "RUNG_REPAIR",
+		4: "RUNG_BOOTSTRAP",
+	}
+	Rung_value = map[string]int32{
+		"RUNG_UNSPECIFIED": 0,
+		"RUNG_REPLAY":      1,
+		"RUNG_CHANGES":     2,
+		"RUNG_REPAIR":      3,
+		"RUNG_BOOTSTRAP":   4,
+	}
+)
+
+func (x Rung) Enum() *Rung {
+	p := new(Rung)
+	*p = x
+	return p
+}
+
+func (x Rung) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rung) Descriptor() protoreflect.EnumDescriptor {
+	return file_lockstep_consumer_v1_consumer_proto_enumTypes[2].Descriptor()
+}
+
+func (Rung) Type() protoreflect.EnumType {
+	return &file_lockstep_consumer_v1_consumer_proto_enumTypes[2]
+}
+
+func (x Rung) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rung.Descriptor instead.
+func (Rung) EnumDescriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{2}
+}
+
+type Action int32
+
+const (
+	Action_ACTION_UNSPECIFIED Action = 0
+	// Re-read all rows and compare.
+	Action_ACTION_VERIFY Action = 1
+	// Verify, and make equal what differs, cheapest rung first.
+	Action_ACTION_REPAIR Action = 2
+	// Bootstrap, whatever the state.
+	Action_ACTION_FULL Action = 3
+	// Take again what came since a sequence: a log consumer's cursor moves there, which only a command can do; a replica fetches what
+	// changed since, and overwrites its rows with it.
+	Action_ACTION_FROM_SEQUENCE Action = 4
+	// The same, at the first record of that time or later.
+	Action_ACTION_FROM_TIME Action = 5
+)
+
+// Enum value maps for Action.
+var (
+	Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_VERIFY",
+		2: "ACTION_REPAIR",
+		3: "ACTION_FULL",
+		4: "ACTION_FROM_SEQUENCE",
+		5: "ACTION_FROM_TIME",
+	}
+	Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED":   0,
+		"ACTION_VERIFY":        1,
+		"ACTION_REPAIR":        2,
+		"ACTION_FULL":          3,
+		"ACTION_FROM_SEQUENCE": 4,
+		"ACTION_FROM_TIME":     5,
+	}
+)
+
+func (x Action) Enum() *Action {
+	p := new(Action)
+	*p = x
+	return p
+}
+
+func (x Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_lockstep_consumer_v1_consumer_proto_enumTypes[3].Descriptor()
+}
+
+func (Action) Type() protoreflect.EnumType {
+	return &file_lockstep_consumer_v1_consumer_proto_enumTypes[3]
+}
+
+func (x Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Action.Descriptor instead.
+func (Action) EnumDescriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{3}
+}
+
+type ResetState int32
+
+const (
+	ResetState_RESET_STATE_UNSPECIFIED ResetState = 0
+	// The consumer has not heard of it: it waits for it.
+	ResetState_RESET_STATE_WAITING ResetState = 1
+	ResetState_RESET_STATE_RUNNING ResetState = 2
+	ResetState_RESET_STATE_DONE    ResetState = 3
+	ResetState_RESET_STATE_FAILED  ResetState = 4
+	// A newer command to the same consumer took its place, or somebody cancelled it.
+	ResetState_RESET_STATE_SUPERSEDED ResetState = 5
+)
+
+// Enum value maps for ResetState.
+var (
+	ResetState_name = map[int32]string{
+		0: "RESET_STATE_UNSPECIFIED",
+		1: "RESET_STATE_WAITING",
+		2: "RESET_STATE_RUNNING",
+		3: "RESET_STATE_DONE",
+		4: "RESET_STATE_FAILED",
+		5: "RESET_STATE_SUPERSEDED",
+	}
+	ResetState_value = map[string]int32{
+		"RESET_STATE_UNSPECIFIED": 0,
+		"RESET_STATE_WAITING":     1,
+		"RESET_STATE_RUNNING":     2,
+		"RESET_STATE_DONE":        3,
+		"RESET_STATE_FAILED":      4,
+		"RESET_STATE_SUPERSEDED":  5,
+	}
+)
+
+func (x ResetState) Enum() *ResetState {
+	p := new(ResetState)
+	*p = x
+	return p
+}
+
+func (x ResetState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResetState) Descriptor() protoreflect.EnumDescriptor {
+	return file_lockstep_consumer_v1_consumer_proto_enumTypes[4].Descriptor()
+}
+
+func (ResetState) Type() protoreflect.EnumType {
+	return &file_lockstep_consumer_v1_consumer_proto_enumTypes[4]
+}
+
+func (x ResetState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResetState.Descriptor instead.
+func (ResetState) EnumDescriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{4}
+}
+
 type AttachRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Stream     string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -481,11 +665,18 @@ type Health struct {
 	Done     uint64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	Expected uint64 `protobuf:"varint,3,opt,name=expected,proto3" json:"expected,omitempty"`
 	// Digests the consumer compared equal, and unequal, since it started.
-	Verified      uint64           `protobuf:"varint,4,opt,name=verified,proto3" json:"verified,omitempty"`
-	Mismatched    uint64           `protobuf:"varint,5,opt,name=mismatched,proto3" json:"mismatched,omitempty"`
-	Digests       []*v1.DigestMark `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty"`
-	Problem       string           `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
-	RetryAtMs     int64            `protobuf:"varint,8,opt,name=retry_at_ms,json=retryAtMs,proto3" json:"retry_at_ms,omitempty"`
+	Verified   uint64           `protobuf:"varint,4,opt,name=verified,proto3" json:"verified,omitempty"`
+	Mismatched uint64           `protobuf:"varint,5,opt,name=mismatched,proto3" json:"mismatched,omitempty"`
+	Digests    []*v1.DigestMark `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty"`
+	Problem    string           `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	RetryAtMs  int64            `protobuf:"varint,8,opt,name=retry_at_ms,json=retryAtMs,proto3" json:"retry_at_ms,omitempty"`
+	// Bytes done and expected of a phase that moves data.
+	DoneBytes     uint64 `protobuf:"varint,9,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	ExpectedBytes uint64 `protobuf:"varint,10,opt,name=expected_bytes,json=expectedBytes,proto3" json:"expected_bytes,omitempty"`
+	// The rung of the ladder it is on, or was on last.
+	Rung Rung `protobuf:"varint,11,opt,name=rung,proto3,enum=lockstep.consumer.v1.Rung" json:"rung,omitempty"`
+	// Commands that run, and the last few that ended: said again with every report, since a report may be lost.
+	Resets        []*ResetProgress `protobuf:"bytes,12,rep,name=resets,proto3" json:"resets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,6 +767,674 @@ func (x *Health) GetRetryAtMs() int64 {
 	return 0
 }
 
+func (x *Health) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *Health) GetExpectedBytes() uint64 {
+	if x != nil {
+		return x.ExpectedBytes
+	}
+	return 0
+}
+
+func (x *Health) GetRung() Rung {
+	if x != nil {
+		return x.Rung
+	}
+	return Rung_RUNG_UNSPECIFIED
+}
+
+func (x *Health) GetResets() []*ResetProgress {
+	if x != nil {
+		return x.Resets
+	}
+	return nil
+}
+
+// ResetProgress is what a consumer says of a command.
+type ResetProgress struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	CommandId string                 `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	State     ResetState             `protobuf:"varint,2,opt,name=state,proto3,enum=lockstep.consumer.v1.ResetState" json:"state,omitempty"`
+	Rung      Rung                   `protobuf:"varint,3,opt,name=rung,proto3,enum=lockstep.consumer.v1.Rung" json:"rung,omitempty"`
+	// Rows found to differ, be missing and be too many.
+	Differing uint64 `protobuf:"varint,4,opt,name=differing,proto3" json:"differing,omitempty"`
+	Missing   uint64 `protobuf:"varint,5,opt,name=missing,proto3" json:"missing,omitempty"`
+	Extra     uint64 `protobuf:"varint,6,opt,name=extra,proto3" json:"extra,omitempty"`
+	// Bytes moved over the network; for a dry run, that would be moved.
+	MovedBytes uint64 `protobuf:"varint,7,opt,name=moved_bytes,json=movedBytes,proto3" json:"moved_bytes,omitempty"`
+	TookMs     uint64 `protobuf:"varint,8,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	Problem    string `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
+	// What the consumer proved at its end, partition by partition.
+	Digests       []*v1.DigestMark `protobuf:"bytes,10,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetProgress) Reset() {
+	*x = ResetProgress{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetProgress) ProtoMessage() {}
+
+func (x *ResetProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetProgress.ProtoReflect.Descriptor instead.
+func (*ResetProgress) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ResetProgress) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+func (x *ResetProgress) GetState() ResetState {
+	if x != nil {
+		return x.State
+	}
+	return ResetState_RESET_STATE_UNSPECIFIED
+}
+
+func (x *ResetProgress) GetRung() Rung {
+	if x != nil {
+		return x.Rung
+	}
+	return Rung_RUNG_UNSPECIFIED
+}
+
+func (x *ResetProgress) GetDiffering() uint64 {
+	if x != nil {
+		return x.Differing
+	}
+	return 0
+}
+
+func (x *ResetProgress) GetMissing() uint64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *ResetProgress) GetExtra() uint64 {
+	if x != nil {
+		return x.Extra
+	}
+	return 0
+}
+
+func (x *ResetProgress) GetMovedBytes() uint64 {
+	if x != nil {
+		return x.MovedBytes
+	}
+	return 0
+}
+
+func (x *ResetProgress) GetTookMs() uint64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *ResetProgress) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *ResetProgress) GetDigests() []*v1.DigestMark {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// Command is a reset as it was issued.
+type Command struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	CommandId string                 `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	Stream    string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
+	StreamId  uint64                 `protobuf:"varint,3,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Action    Action                 `protobuf:"varint,4,opt,name=action,proto3,enum=lockstep.consumer.v1.Action" json:"action,omitempty"`
+	// ACTION_FROM_SEQUENCE: the sequence, in every partition. ACTION_FROM_TIME: milliseconds since 1970.
+	FromSequence      uint64 `protobuf:"varint,5,opt,name=from_sequence,json=fromSequence,proto3" json:"from_sequence,omitempty"`
+	FromTimeMs        int64  `protobuf:"varint,6,opt,name=from_time_ms,json=fromTimeMs,proto3" json:"from_time_ms,omitempty"`
+	DryRun            bool   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	MaxBytesPerSecond uint64 `protobuf:"varint,8,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
+	Why               string `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
+	IssuedMs          int64  `protobuf:"varint,10,opt,name=issued_ms,json=issuedMs,proto3" json:"issued_ms,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Command) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+func (x *Command) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *Command) GetStreamId() uint64 {
+	if x != nil {
+		return x.StreamId
+	}
+	return 0
+}
+
+func (x *Command) GetAction() Action {
+	if x != nil {
+		return x.Action
+	}
+	return Action_ACTION_UNSPECIFIED
+}
+
+func (x *Command) GetFromSequence() uint64 {
+	if x != nil {
+		return x.FromSequence
+	}
+	return 0
+}
+
+func (x *Command) GetFromTimeMs() int64 {
+	if x != nil {
+		return x.FromTimeMs
+	}
+	return 0
+}
+
+func (x *Command) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *Command) GetMaxBytesPerSecond() uint64 {
+	if x != nil {
+		return x.MaxBytesPerSecond
+	}
+	return 0
+}
+
+func (x *Command) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Command) GetIssuedMs() int64 {
+	if x != nil {
+		return x.IssuedMs
+	}
+	return 0
+}
+
+type IssueResetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// command_id empty: one is made. issued_ms is set by the service.
+	Command *Command `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// One consumer; empty with all = true means every consumer of the stream registered at this moment.
+	ConsumerId    string `protobuf:"bytes,2,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
+	All           bool   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueResetRequest) Reset() {
+	*x = IssueResetRequest{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueResetRequest) ProtoMessage() {}
+
+func (x *IssueResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueResetRequest.ProtoReflect.Descriptor instead.
+func (*IssueResetRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *IssueResetRequest) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *IssueResetRequest) GetConsumerId() string {
+	if x != nil {
+		return x.ConsumerId
+	}
+	return ""
+}
+
+func (x *IssueResetRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type IssueResetResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command *Command               `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// Whom it is for.
+	ConsumerIds []string `protobuf:"bytes,2,rep,name=consumer_ids,json=consumerIds,proto3" json:"consumer_ids,omitempty"`
+	// It had been issued before.
+	Repeated      bool `protobuf:"varint,3,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueResetResponse) Reset() {
+	*x = IssueResetResponse{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueResetResponse) ProtoMessage() {}
+
+func (x *IssueResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueResetResponse.ProtoReflect.Descriptor instead.
+func (*IssueResetResponse) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *IssueResetResponse) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *IssueResetResponse) GetConsumerIds() []string {
+	if x != nil {
+		return x.ConsumerIds
+	}
+	return nil
+}
+
+func (x *IssueResetResponse) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
+}
+
+type ListResetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: of every stream, consumer, command.
+	Stream        string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	ConsumerId    string `protobuf:"bytes,2,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
+	CommandId     string `protobuf:"bytes,3,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResetsRequest) Reset() {
+	*x = ListResetsRequest{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResetsRequest) ProtoMessage() {}
+
+func (x *ListResetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResetsRequest.ProtoReflect.Descriptor instead.
+func (*ListResetsRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListResetsRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *ListResetsRequest) GetConsumerId() string {
+	if x != nil {
+		return x.ConsumerId
+	}
+	return ""
+}
+
+func (x *ListResetsRequest) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+type ListResetsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resets        []*Reset               `protobuf:"bytes,1,rep,name=resets,proto3" json:"resets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResetsResponse) Reset() {
+	*x = ListResetsResponse{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResetsResponse) ProtoMessage() {}
+
+func (x *ListResetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResetsResponse.ProtoReflect.Descriptor instead.
+func (*ListResetsResponse) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListResetsResponse) GetResets() []*Reset {
+	if x != nil {
+		return x.Resets
+	}
+	return nil
+}
+
+// Reset is one command to one consumer, and how far that is.
+type Reset struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Command       *Command               `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	ConsumerId    string                 `protobuf:"bytes,2,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
+	Progress      *ResetProgress         `protobuf:"bytes,3,opt,name=progress,proto3" json:"progress,omitempty"`
+	UpdatedMs     int64                  `protobuf:"varint,4,opt,name=updated_ms,json=updatedMs,proto3" json:"updated_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reset) Reset() {
+	*x = Reset{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reset) ProtoMessage() {}
+
+func (x *Reset) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reset.ProtoReflect.Descriptor instead.
+func (*Reset) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Reset) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Reset) GetConsumerId() string {
+	if x != nil {
+		return x.ConsumerId
+	}
+	return ""
+}
+
+func (x *Reset) GetProgress() *ResetProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *Reset) GetUpdatedMs() int64 {
+	if x != nil {
+		return x.UpdatedMs
+	}
+	return 0
+}
+
+type WatchResetsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gateway       string                 `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResetsRequest) Reset() {
+	*x = WatchResetsRequest{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResetsRequest) ProtoMessage() {}
+
+func (x *WatchResetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResetsRequest.ProtoReflect.Descriptor instead.
+func (*WatchResetsRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WatchResetsRequest) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+type WatchResetsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ConsumerId    string                 `protobuf:"bytes,1,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Command       *Command               `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResetsResponse) Reset() {
+	*x = WatchResetsResponse{}
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResetsResponse) ProtoMessage() {}
+
+func (x *WatchResetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResetsResponse.ProtoReflect.Descriptor instead.
+func (*WatchResetsResponse) Descriptor() ([]byte, []int) {
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WatchResetsResponse) GetConsumerId() string {
+	if x != nil {
+		return x.ConsumerId
+	}
+	return ""
+}
+
+func (x *WatchResetsResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *WatchResetsResponse) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
 type ReportRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -589,7 +1448,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[6]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +1460,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[6]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +1473,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{6}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReportRequest) GetStream() string {
@@ -660,7 +1519,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[7]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +1531,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[7]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +1544,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{7}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{16}
 }
 
 type DetachRequest struct {
@@ -699,7 +1558,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[8]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +1570,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[8]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +1583,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{8}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DetachRequest) GetStreamId() uint64 {
@@ -756,7 +1615,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[9]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1627,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[9]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1640,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{9}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{18}
 }
 
 type ListConsumersRequest struct {
@@ -796,7 +1655,7 @@ type ListConsumersRequest struct {
 
 func (x *ListConsumersRequest) Reset() {
 	*x = ListConsumersRequest{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[10]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1667,7 @@ func (x *ListConsumersRequest) String() string {
 func (*ListConsumersRequest) ProtoMessage() {}
 
 func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[10]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1680,7 @@ func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsumersRequest.ProtoReflect.Descriptor instead.
 func (*ListConsumersRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{10}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListConsumersRequest) GetStream() string {
@@ -847,7 +1706,7 @@ type ListConsumersResponse struct {
 
 func (x *ListConsumersResponse) Reset() {
 	*x = ListConsumersResponse{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[11]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1718,7 @@ func (x *ListConsumersResponse) String() string {
 func (*ListConsumersResponse) ProtoMessage() {}
 
 func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[11]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1731,7 @@ func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsumersResponse.ProtoReflect.Descriptor instead.
 func (*ListConsumersResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{11}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListConsumersResponse) GetConsumers() []*Consumer {
@@ -902,7 +1761,7 @@ type Consumer struct {
 
 func (x *Consumer) Reset() {
 	*x = Consumer{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[12]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1773,7 @@ func (x *Consumer) String() string {
 func (*Consumer) ProtoMessage() {}
 
 func (x *Consumer) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[12]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1786,7 @@ func (x *Consumer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
 func (*Consumer) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{12}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Consumer) GetStream() string {
@@ -1022,14 +1881,18 @@ type LaneLag struct {
 	Records *uint64                `protobuf:"varint,3,opt,name=records,proto3,oneof" json:"records,omitempty"`
 	Seconds *float64               `protobuf:"fixed64,4,opt,name=seconds,proto3,oneof" json:"seconds,omitempty"`
 	// `seconds` is a lower bound: the moment was longer ago than what is remembered.
-	AtLeast       bool `protobuf:"varint,5,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AtLeast bool `protobuf:"varint,5,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// The first retained sequence; above the cursor's next one the consumer has lost [cursor + 1, head) and resynchronises.
+	Head uint64 `protobuf:"varint,6,opt,name=head,proto3" json:"head,omitempty"`
+	// At the present rates, in how many seconds that will happen; absent when it will not, or is not known.
+	ExpiresSeconds *float64 `protobuf:"fixed64,7,opt,name=expires_seconds,json=expiresSeconds,proto3,oneof" json:"expires_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LaneLag) Reset() {
 	*x = LaneLag{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[13]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1904,7 @@ func (x *LaneLag) String() string {
 func (*LaneLag) ProtoMessage() {}
 
 func (x *LaneLag) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[13]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1917,7 @@ func (x *LaneLag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneLag.ProtoReflect.Descriptor instead.
 func (*LaneLag) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{13}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LaneLag) GetCursor() *Cursor {
@@ -1092,6 +1955,20 @@ func (x *LaneLag) GetAtLeast() bool {
 	return false
 }
 
+func (x *LaneLag) GetHead() uint64 {
+	if x != nil {
+		return x.Head
+	}
+	return 0
+}
+
+func (x *LaneLag) GetExpiresSeconds() float64 {
+	if x != nil && x.ExpiresSeconds != nil {
+		return *x.ExpiresSeconds
+	}
+	return 0
+}
+
 type DeleteConsumerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -1102,7 +1979,7 @@ type DeleteConsumerRequest struct {
 
 func (x *DeleteConsumerRequest) Reset() {
 	*x = DeleteConsumerRequest{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[14]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1991,7 @@ func (x *DeleteConsumerRequest) String() string {
 func (*DeleteConsumerRequest) ProtoMessage() {}
 
 func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[14]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +2004,7 @@ func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{14}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteConsumerRequest) GetStream() string {
@@ -1152,7 +2029,7 @@ type DeleteConsumerResponse struct {
 
 func (x *DeleteConsumerResponse) Reset() {
 	*x = DeleteConsumerResponse{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[15]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +2041,7 @@ func (x *DeleteConsumerResponse) String() string {
 func (*DeleteConsumerResponse) ProtoMessage() {}
 
 func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[15]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +2054,7 @@ func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{15}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{24}
 }
 
 type ExchangeTailsRequest struct {
@@ -1189,7 +2066,7 @@ type ExchangeTailsRequest struct {
 
 func (x *ExchangeTailsRequest) Reset() {
 	*x = ExchangeTailsRequest{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[16]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +2078,7 @@ func (x *ExchangeTailsRequest) String() string {
 func (*ExchangeTailsRequest) ProtoMessage() {}
 
 func (x *ExchangeTailsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[16]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +2091,7 @@ func (x *ExchangeTailsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeTailsRequest.ProtoReflect.Descriptor instead.
 func (*ExchangeTailsRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{16}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExchangeTailsRequest) GetLanes() []*LaneTail {
@@ -1239,7 +2116,7 @@ type LaneTail struct {
 
 func (x *LaneTail) Reset() {
 	*x = LaneTail{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[17]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +2128,7 @@ func (x *LaneTail) String() string {
 func (*LaneTail) ProtoMessage() {}
 
 func (x *LaneTail) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[17]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +2141,7 @@ func (x *LaneTail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneTail.ProtoReflect.Descriptor instead.
 func (*LaneTail) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{17}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LaneTail) GetStream() string {
@@ -1325,7 +2202,7 @@ type ExchangeTailsResponse struct {
 
 func (x *ExchangeTailsResponse) Reset() {
 	*x = ExchangeTailsResponse{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[18]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +2214,7 @@ func (x *ExchangeTailsResponse) String() string {
 func (*ExchangeTailsResponse) ProtoMessage() {}
 
 func (x *ExchangeTailsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[18]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +2227,7 @@ func (x *ExchangeTailsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeTailsResponse.ProtoReflect.Descriptor instead.
 func (*ExchangeTailsResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{18}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExchangeTailsResponse) GetLanes() []*LaneCursors {
@@ -1377,7 +2254,7 @@ type LaneCursors struct {
 
 func (x *LaneCursors) Reset() {
 	*x = LaneCursors{}
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[19]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +2266,7 @@ func (x *LaneCursors) String() string {
 func (*LaneCursors) ProtoMessage() {}
 
 func (x *LaneCursors) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[19]
+	mi := &file_lockstep_consumer_v1_consumer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +2279,7 @@ func (x *LaneCursors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneCursors.ProtoReflect.Descriptor instead.
 func (*LaneCursors) Descriptor() ([]byte, []int) {
-	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{19}
+	return file_lockstep_consumer_v1_consumer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LaneCursors) GetStreamId() uint64 {
@@ -1476,7 +2353,7 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"\acursors\x18\x05 \x03(\v2\x1c.lockstep.consumer.v1.CursorR\acursors\x122\n" +
 	"\x05tails\x18\x06 \x03(\v2\x1c.lockstep.consumer.v1.CursorR\x05tails\"L\n" +
 	"\x12CheckpointResponse\x126\n" +
-	"\acursors\x18\x01 \x03(\v2\x1c.lockstep.consumer.v1.CursorR\acursors\"\x9b\x02\n" +
+	"\acursors\x18\x01 \x03(\v2\x1c.lockstep.consumer.v1.CursorR\acursors\"\xce\x03\n" +
 	"\x06Health\x121\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1b.lockstep.consumer.v1.PhaseR\x05phase\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x1a\n" +
@@ -1487,7 +2364,72 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"mismatched\x128\n" +
 	"\adigests\x18\x06 \x03(\v2\x1e.lockstep.stream.v1.DigestMarkR\adigests\x12\x18\n" +
 	"\aproblem\x18\a \x01(\tR\aproblem\x12\x1e\n" +
-	"\vretry_at_ms\x18\b \x01(\x03R\tretryAtMs\"\xbd\x01\n" +
+	"\vretry_at_ms\x18\b \x01(\x03R\tretryAtMs\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\t \x01(\x04R\tdoneBytes\x12%\n" +
+	"\x0eexpected_bytes\x18\n" +
+	" \x01(\x04R\rexpectedBytes\x12.\n" +
+	"\x04rung\x18\v \x01(\x0e2\x1a.lockstep.consumer.v1.RungR\x04rung\x12;\n" +
+	"\x06resets\x18\f \x03(\v2#.lockstep.consumer.v1.ResetProgressR\x06resets\"\xf2\x02\n" +
+	"\rResetProgress\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x01 \x01(\tR\tcommandId\x126\n" +
+	"\x05state\x18\x02 \x01(\x0e2 .lockstep.consumer.v1.ResetStateR\x05state\x12.\n" +
+	"\x04rung\x18\x03 \x01(\x0e2\x1a.lockstep.consumer.v1.RungR\x04rung\x12\x1c\n" +
+	"\tdiffering\x18\x04 \x01(\x04R\tdiffering\x12\x18\n" +
+	"\amissing\x18\x05 \x01(\x04R\amissing\x12\x14\n" +
+	"\x05extra\x18\x06 \x01(\x04R\x05extra\x12\x1f\n" +
+	"\vmoved_bytes\x18\a \x01(\x04R\n" +
+	"movedBytes\x12\x17\n" +
+	"\atook_ms\x18\b \x01(\x04R\x06tookMs\x12\x18\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\x128\n" +
+	"\adigests\x18\n" +
+	" \x03(\v2\x1e.lockstep.stream.v1.DigestMarkR\adigests\"\xd3\x02\n" +
+	"\aCommand\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x01 \x01(\tR\tcommandId\x12\x16\n" +
+	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x1b\n" +
+	"\tstream_id\x18\x03 \x01(\x04R\bstreamId\x124\n" +
+	"\x06action\x18\x04 \x01(\x0e2\x1c.lockstep.consumer.v1.ActionR\x06action\x12#\n" +
+	"\rfrom_sequence\x18\x05 \x01(\x04R\ffromSequence\x12 \n" +
+	"\ffrom_time_ms\x18\x06 \x01(\x03R\n" +
+	"fromTimeMs\x12\x17\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\x12/\n" +
+	"\x14max_bytes_per_second\x18\b \x01(\x04R\x11maxBytesPerSecond\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x1b\n" +
+	"\tissued_ms\x18\n" +
+	" \x01(\x03R\bissuedMs\"\x7f\n" +
+	"\x11IssueResetRequest\x127\n" +
+	"\acommand\x18\x01 \x01(\v2\x1d.lockstep.consumer.v1.CommandR\acommand\x12\x1f\n" +
+	"\vconsumer_id\x18\x02 \x01(\tR\n" +
+	"consumerId\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"\x8c\x01\n" +
+	"\x12IssueResetResponse\x127\n" +
+	"\acommand\x18\x01 \x01(\v2\x1d.lockstep.consumer.v1.CommandR\acommand\x12!\n" +
+	"\fconsumer_ids\x18\x02 \x03(\tR\vconsumerIds\x12\x1a\n" +
+	"\brepeated\x18\x03 \x01(\bR\brepeated\"k\n" +
+	"\x11ListResetsRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1f\n" +
+	"\vconsumer_id\x18\x02 \x01(\tR\n" +
+	"consumerId\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x03 \x01(\tR\tcommandId\"I\n" +
+	"\x12ListResetsResponse\x123\n" +
+	"\x06resets\x18\x01 \x03(\v2\x1b.lockstep.consumer.v1.ResetR\x06resets\"\xc1\x01\n" +
+	"\x05Reset\x127\n" +
+	"\acommand\x18\x01 \x01(\v2\x1d.lockstep.consumer.v1.CommandR\acommand\x12\x1f\n" +
+	"\vconsumer_id\x18\x02 \x01(\tR\n" +
+	"consumerId\x12?\n" +
+	"\bprogress\x18\x03 \x01(\v2#.lockstep.consumer.v1.ResetProgressR\bprogress\x12\x1d\n" +
+	"\n" +
+	"updated_ms\x18\x04 \x01(\x03R\tupdatedMs\".\n" +
+	"\x12WatchResetsRequest\x12\x18\n" +
+	"\agateway\x18\x01 \x01(\tR\agateway\"\x91\x01\n" +
+	"\x13WatchResetsResponse\x12\x1f\n" +
+	"\vconsumer_id\x18\x01 \x01(\tR\n" +
+	"consumerId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x127\n" +
+	"\acommand\x18\x03 \x01(\v2\x1d.lockstep.consumer.v1.CommandR\acommand\"\xbd\x01\n" +
 	"\rReportRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1b\n" +
 	"\tstream_id\x18\x02 \x01(\x04R\bstreamId\x12\x1f\n" +
@@ -1523,17 +2465,20 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	" \x01(\x03R\n" +
 	"lastSeenMs\x124\n" +
 	"\x06health\x18\v \x01(\v2\x1c.lockstep.consumer.v1.HealthR\x06health\x123\n" +
-	"\x05lanes\x18\f \x03(\v2\x1d.lockstep.consumer.v1.LaneLagR\x05lanes\"\xe2\x01\n" +
+	"\x05lanes\x18\f \x03(\v2\x1d.lockstep.consumer.v1.LaneLagR\x05lanes\"\xb8\x02\n" +
 	"\aLaneLag\x124\n" +
 	"\x06cursor\x18\x01 \x01(\v2\x1c.lockstep.consumer.v1.CursorR\x06cursor\x120\n" +
 	"\x04tail\x18\x02 \x01(\v2\x1c.lockstep.stream.v1.PositionR\x04tail\x12\x1d\n" +
 	"\arecords\x18\x03 \x01(\x04H\x00R\arecords\x88\x01\x01\x12\x1d\n" +
 	"\aseconds\x18\x04 \x01(\x01H\x01R\aseconds\x88\x01\x01\x12\x19\n" +
-	"\bat_least\x18\x05 \x01(\bR\aatLeastB\n" +
+	"\bat_least\x18\x05 \x01(\bR\aatLeast\x12\x12\n" +
+	"\x04head\x18\x06 \x01(\x04R\x04head\x12,\n" +
+	"\x0fexpires_seconds\x18\a \x01(\x01H\x02R\x0eexpiresSeconds\x88\x01\x01B\n" +
 	"\n" +
 	"\b_recordsB\n" +
 	"\n" +
-	"\b_seconds\"P\n" +
+	"\b_secondsB\x12\n" +
+	"\x10_expires_seconds\"P\n" +
 	"\x15DeleteConsumerRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1f\n" +
 	"\vconsumer_id\x18\x02 \x01(\tR\n" +
@@ -1576,7 +2521,28 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"\x0ePHASE_BUILDING\x10\b\x12\x12\n" +
 	"\x0ePHASE_SWAPPING\x10\t\x12\x10\n" +
 	"\fPHASE_FAILED\x10\n" +
-	"2\xb0\x05\n" +
+	"*d\n" +
+	"\x04Rung\x12\x14\n" +
+	"\x10RUNG_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRUNG_REPLAY\x10\x01\x12\x10\n" +
+	"\fRUNG_CHANGES\x10\x02\x12\x0f\n" +
+	"\vRUNG_REPAIR\x10\x03\x12\x12\n" +
+	"\x0eRUNG_BOOTSTRAP\x10\x04*\x87\x01\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rACTION_VERIFY\x10\x01\x12\x11\n" +
+	"\rACTION_REPAIR\x10\x02\x12\x0f\n" +
+	"\vACTION_FULL\x10\x03\x12\x18\n" +
+	"\x14ACTION_FROM_SEQUENCE\x10\x04\x12\x14\n" +
+	"\x10ACTION_FROM_TIME\x10\x05*\xa5\x01\n" +
+	"\n" +
+	"ResetState\x12\x1b\n" +
+	"\x17RESET_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13RESET_STATE_WAITING\x10\x01\x12\x17\n" +
+	"\x13RESET_STATE_RUNNING\x10\x02\x12\x14\n" +
+	"\x10RESET_STATE_DONE\x10\x03\x12\x16\n" +
+	"\x12RESET_STATE_FAILED\x10\x04\x12\x1a\n" +
+	"\x16RESET_STATE_SUPERSEDED\x10\x052\xd8\a\n" +
 	"\rConsumerState\x12S\n" +
 	"\x06Attach\x12#.lockstep.consumer.v1.AttachRequest\x1a$.lockstep.consumer.v1.AttachResponse\x12_\n" +
 	"\n" +
@@ -1584,7 +2550,12 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"\x06Report\x12#.lockstep.consumer.v1.ReportRequest\x1a$.lockstep.consumer.v1.ReportResponse\x12S\n" +
 	"\x06Detach\x12#.lockstep.consumer.v1.DetachRequest\x1a$.lockstep.consumer.v1.DetachResponse\x12h\n" +
 	"\rListConsumers\x12*.lockstep.consumer.v1.ListConsumersRequest\x1a+.lockstep.consumer.v1.ListConsumersResponse\x12k\n" +
-	"\x0eDeleteConsumer\x12+.lockstep.consumer.v1.DeleteConsumerRequest\x1a,.lockstep.consumer.v1.DeleteConsumerResponse\x12h\n" +
+	"\x0eDeleteConsumer\x12+.lockstep.consumer.v1.DeleteConsumerRequest\x1a,.lockstep.consumer.v1.DeleteConsumerResponse\x12_\n" +
+	"\n" +
+	"IssueReset\x12'.lockstep.consumer.v1.IssueResetRequest\x1a(.lockstep.consumer.v1.IssueResetResponse\x12_\n" +
+	"\n" +
+	"ListResets\x12'.lockstep.consumer.v1.ListResetsRequest\x1a(.lockstep.consumer.v1.ListResetsResponse\x12d\n" +
+	"\vWatchResets\x12(.lockstep.consumer.v1.WatchResetsRequest\x1a).lockstep.consumer.v1.WatchResetsResponse0\x01\x12h\n" +
 	"\rExchangeTails\x12*.lockstep.consumer.v1.ExchangeTailsRequest\x1a+.lockstep.consumer.v1.ExchangeTailsResponseB<Z:github.com/lockstep-mq/lockstep/api/consumer/v1;consumerv1b\x06proto3"
 
 var (
@@ -1599,71 +2570,101 @@ func file_lockstep_consumer_v1_consumer_proto_rawDescGZIP() []byte {
 	return file_lockstep_consumer_v1_consumer_proto_rawDescData
 }
 
-var file_lockstep_consumer_v1_consumer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_lockstep_consumer_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_lockstep_consumer_v1_consumer_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_lockstep_consumer_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_lockstep_consumer_v1_consumer_proto_goTypes = []any{
 	(ConsumerKind)(0),              // 0: lockstep.consumer.v1.ConsumerKind
 	(Phase)(0),                     // 1: lockstep.consumer.v1.Phase
-	(*AttachRequest)(nil),          // 2: lockstep.consumer.v1.AttachRequest
-	(*AttachResponse)(nil),         // 3: lockstep.consumer.v1.AttachResponse
-	(*Cursor)(nil),                 // 4: lockstep.consumer.v1.Cursor
-	(*CheckpointRequest)(nil),      // 5: lockstep.consumer.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),     // 6: lockstep.consumer.v1.CheckpointResponse
-	(*Health)(nil),                 // 7: lockstep.consumer.v1.Health
-	(*ReportRequest)(nil),          // 8: lockstep.consumer.v1.ReportRequest
-	(*ReportResponse)(nil),         // 9: lockstep.consumer.v1.ReportResponse
-	(*DetachRequest)(nil),          // 10: lockstep.consumer.v1.DetachRequest
-	(*DetachResponse)(nil),         // 11: lockstep.consumer.v1.DetachResponse
-	(*ListConsumersRequest)(nil),   // 12: lockstep.consumer.v1.ListConsumersRequest
-	(*ListConsumersResponse)(nil),  // 13: lockstep.consumer.v1.ListConsumersResponse
-	(*Consumer)(nil),               // 14: lockstep.consumer.v1.Consumer
-	(*LaneLag)(nil),                // 15: lockstep.consumer.v1.LaneLag
-	(*DeleteConsumerRequest)(nil),  // 16: lockstep.consumer.v1.DeleteConsumerRequest
-	(*DeleteConsumerResponse)(nil), // 17: lockstep.consumer.v1.DeleteConsumerResponse
-	(*ExchangeTailsRequest)(nil),   // 18: lockstep.consumer.v1.ExchangeTailsRequest
-	(*LaneTail)(nil),               // 19: lockstep.consumer.v1.LaneTail
-	(*ExchangeTailsResponse)(nil),  // 20: lockstep.consumer.v1.ExchangeTailsResponse
-	(*LaneCursors)(nil),            // 21: lockstep.consumer.v1.LaneCursors
-	(*v1.Position)(nil),            // 22: lockstep.stream.v1.Position
-	(*v1.DigestMark)(nil),          // 23: lockstep.stream.v1.DigestMark
+	(Rung)(0),                      // 2: lockstep.consumer.v1.Rung
+	(Action)(0),                    // 3: lockstep.consumer.v1.Action
+	(ResetState)(0),                // 4: lockstep.consumer.v1.ResetState
+	(*AttachRequest)(nil),          // 5: lockstep.consumer.v1.AttachRequest
+	(*AttachResponse)(nil),         // 6: lockstep.consumer.v1.AttachResponse
+	(*Cursor)(nil),                 // 7: lockstep.consumer.v1.Cursor
+	(*CheckpointRequest)(nil),      // 8: lockstep.consumer.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 9: lockstep.consumer.v1.CheckpointResponse
+	(*Health)(nil),                 // 10: lockstep.consumer.v1.Health
+	(*ResetProgress)(nil),          // 11: lockstep.consumer.v1.ResetProgress
+	(*Command)(nil),                // 12: lockstep.consumer.v1.Command
+	(*IssueResetRequest)(nil),      // 13: lockstep.consumer.v1.IssueResetRequest
+	(*IssueResetResponse)(nil),     // 14: lockstep.consumer.v1.IssueResetResponse
+	(*ListResetsRequest)(nil),      // 15: lockstep.consumer.v1.ListResetsRequest
+	(*ListResetsResponse)(nil),     // 16: lockstep.consumer.v1.ListResetsResponse
+	(*Reset)(nil),                  // 17: lockstep.consumer.v1.Reset
+	(*WatchResetsRequest)(nil),     // 18: lockstep.consumer.v1.WatchResetsRequest
+	(*WatchResetsResponse)(nil),    // 19: lockstep.consumer.v1.WatchResetsResponse
+	(*ReportRequest)(nil),          // 20: lockstep.consumer.v1.ReportRequest
+	(*ReportResponse)(nil),         // 21: lockstep.consumer.v1.ReportResponse
+	(*DetachRequest)(nil),          // 22: lockstep.consumer.v1.DetachRequest
+	(*DetachResponse)(nil),         // 23: lockstep.consumer.v1.DetachResponse
+	(*ListConsumersRequest)(nil),   // 24: lockstep.consumer.v1.ListConsumersRequest
+	(*ListConsumersResponse)(nil),  // 25: lockstep.consumer.v1.ListConsumersResponse
+	(*Consumer)(nil),               // 26: lockstep.consumer.v1.Consumer
+	(*LaneLag)(nil),                // 27: lockstep.consumer.v1.LaneLag
+	(*DeleteConsumerRequest)(nil),  // 28: lockstep.consumer.v1.DeleteConsumerRequest
+	(*DeleteConsumerResponse)(nil), // 29: lockstep.consumer.v1.DeleteConsumerResponse
+	(*ExchangeTailsRequest)(nil),   // 30: lockstep.consumer.v1.ExchangeTailsRequest
+	(*LaneTail)(nil),               // 31: lockstep.consumer.v1.LaneTail
+	(*ExchangeTailsResponse)(nil),  // 32: lockstep.consumer.v1.ExchangeTailsResponse
+	(*LaneCursors)(nil),            // 33: lockstep.consumer.v1.LaneCursors
+	(*v1.Position)(nil),            // 34: lockstep.stream.v1.Position
+	(*v1.DigestMark)(nil),          // 35: lockstep.stream.v1.DigestMark
 }
 var file_lockstep_consumer_v1_consumer_proto_depIdxs = []int32{
 	0,  // 0: lockstep.consumer.v1.AttachRequest.kind:type_name -> lockstep.consumer.v1.ConsumerKind
-	4,  // 1: lockstep.consumer.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
-	22, // 2: lockstep.consumer.v1.Cursor.position:type_name -> lockstep.stream.v1.Position
-	4,  // 3: lockstep.consumer.v1.CheckpointRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
-	4,  // 4: lockstep.consumer.v1.CheckpointRequest.tails:type_name -> lockstep.consumer.v1.Cursor
-	4,  // 5: lockstep.consumer.v1.CheckpointResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	7,  // 1: lockstep.consumer.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	34, // 2: lockstep.consumer.v1.Cursor.position:type_name -> lockstep.stream.v1.Position
+	7,  // 3: lockstep.consumer.v1.CheckpointRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
+	7,  // 4: lockstep.consumer.v1.CheckpointRequest.tails:type_name -> lockstep.consumer.v1.Cursor
+	7,  // 5: lockstep.consumer.v1.CheckpointResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
 	1,  // 6: lockstep.consumer.v1.Health.phase:type_name -> lockstep.consumer.v1.Phase
-	23, // 7: lockstep.consumer.v1.Health.digests:type_name -> lockstep.stream.v1.DigestMark
-	7,  // 8: lockstep.consumer.v1.ReportRequest.health:type_name -> lockstep.consumer.v1.Health
-	14, // 9: lockstep.consumer.v1.ListConsumersResponse.consumers:type_name -> lockstep.consumer.v1.Consumer
-	0,  // 10: lockstep.consumer.v1.Consumer.kind:type_name -> lockstep.consumer.v1.ConsumerKind
-	7,  // 11: lockstep.consumer.v1.Consumer.health:type_name -> lockstep.consumer.v1.Health
-	15, // 12: lockstep.consumer.v1.Consumer.lanes:type_name -> lockstep.consumer.v1.LaneLag
-	4,  // 13: lockstep.consumer.v1.LaneLag.cursor:type_name -> lockstep.consumer.v1.Cursor
-	22, // 14: lockstep.consumer.v1.LaneLag.tail:type_name -> lockstep.stream.v1.Position
-	19, // 15: lockstep.consumer.v1.ExchangeTailsRequest.lanes:type_name -> lockstep.consumer.v1.LaneTail
-	21, // 16: lockstep.consumer.v1.ExchangeTailsResponse.lanes:type_name -> lockstep.consumer.v1.LaneCursors
-	2,  // 17: lockstep.consumer.v1.ConsumerState.Attach:input_type -> lockstep.consumer.v1.AttachRequest
-	5,  // 18: lockstep.consumer.v1.ConsumerState.Checkpoint:input_type -> lockstep.consumer.v1.CheckpointRequest
-	8,  // 19: lockstep.consumer.v1.ConsumerState.Report:input_type -> lockstep.consumer.v1.ReportRequest
-	10, // 20: lockstep.consumer.v1.ConsumerState.Detach:input_type -> lockstep.consumer.v1.DetachRequest
-	12, // 21: lockstep.consumer.v1.ConsumerState.ListConsumers:input_type -> lockstep.consumer.v1.ListConsumersRequest
-	16, // 22: lockstep.consumer.v1.ConsumerState.DeleteConsumer:input_type -> lockstep.consumer.v1.DeleteConsumerRequest
-	18, // 23: lockstep.consumer.v1.ConsumerState.ExchangeTails:input_type -> lockstep.consumer.v1.ExchangeTailsRequest
-	3,  // 24: lockstep.consumer.v1.ConsumerState.Attach:output_type -> lockstep.consumer.v1.AttachResponse
-	6,  // 25: lockstep.consumer.v1.ConsumerState.Checkpoint:output_type -> lockstep.consumer.v1.CheckpointResponse
-	9,  // 26: lockstep.consumer.v1.ConsumerState.Report:output_type -> lockstep.consumer.v1.ReportResponse
-	11, // 27: lockstep.consumer.v1.ConsumerState.Detach:output_type -> lockstep.consumer.v1.DetachResponse
-	13, // 28: lockstep.consumer.v1.ConsumerState.ListConsumers:output_type -> lockstep.consumer.v1.ListConsumersResponse
-	17, // 29: lockstep.consumer.v1.ConsumerState.DeleteConsumer:output_type -> lockstep.consumer.v1.DeleteConsumerResponse
-	20, // 30: lockstep.consumer.v1.ConsumerState.ExchangeTails:output_type -> lockstep.consumer.v1.ExchangeTailsResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	35, // 7: lockstep.consumer.v1.Health.digests:type_name -> lockstep.stream.v1.DigestMark
+	2,  // 8: lockstep.consumer.v1.Health.rung:type_name -> lockstep.consumer.v1.Rung
+	11, // 9: lockstep.consumer.v1.Health.resets:type_name -> lockstep.consumer.v1.ResetProgress
+	4,  // 10: lockstep.consumer.v1.ResetProgress.state:type_name -> lockstep.consumer.v1.ResetState
+	2,  // 11: lockstep.consumer.v1.ResetProgress.rung:type_name -> lockstep.consumer.v1.Rung
+	35, // 12: lockstep.consumer.v1.ResetProgress.digests:type_name -> lockstep.stream.v1.DigestMark
+	3,  // 13: lockstep.consumer.v1.Command.action:type_name -> lockstep.consumer.v1.Action
+	12, // 14: lockstep.consumer.v1.IssueResetRequest.command:type_name -> lockstep.consumer.v1.Command
+	12, // 15: lockstep.consumer.v1.IssueResetResponse.command:type_name -> lockstep.consumer.v1.Command
+	17, // 16: lockstep.consumer.v1.ListResetsResponse.resets:type_name -> lockstep.consumer.v1.Reset
+	12, // 17: lockstep.consumer.v1.Reset.command:type_name -> lockstep.consumer.v1.Command
+	11, // 18: lockstep.consumer.v1.Reset.progress:type_name -> lockstep.consumer.v1.ResetProgress
+	12, // 19: lockstep.consumer.v1.WatchResetsResponse.command:type_name -> lockstep.consumer.v1.Command
+	10, // 20: lockstep.consumer.v1.ReportRequest.health:type_name -> lockstep.consumer.v1.Health
+	26, // 21: lockstep.consumer.v1.ListConsumersResponse.consumers:type_name -> lockstep.consumer.v1.Consumer
+	0,  // 22: lockstep.consumer.v1.Consumer.kind:type_name -> lockstep.consumer.v1.ConsumerKind
+	10, // 23: lockstep.consumer.v1.Consumer.health:type_name -> lockstep.consumer.v1.Health
+	27, // 24: lockstep.consumer.v1.Consumer.lanes:type_name -> lockstep.consumer.v1.LaneLag
+	7,  // 25: lockstep.consumer.v1.LaneLag.cursor:type_name -> lockstep.consumer.v1.Cursor
+	34, // 26: lockstep.consumer.v1.LaneLag.tail:type_name -> lockstep.stream.v1.Position
+	31, // 27: lockstep.consumer.v1.ExchangeTailsRequest.lanes:type_name -> lockstep.consumer.v1.LaneTail
+	33, // 28: lockstep.consumer.v1.ExchangeTailsResponse.lanes:type_name -> lockstep.consumer.v1.LaneCursors
+	5,  // 29: lockstep.consumer.v1.ConsumerState.Attach:input_type -> lockstep.consumer.v1.AttachRequest
+	8,  // 30: lockstep.consumer.v1.ConsumerState.Checkpoint:input_type -> lockstep.consumer.v1.CheckpointRequest
+	20, // 31: lockstep.consumer.v1.ConsumerState.Report:input_type -> lockstep.consumer.v1.ReportRequest
+	22, // 32: lockstep.consumer.v1.ConsumerState.Detach:input_type -> lockstep.consumer.v1.DetachRequest
+	24, // 33: lockstep.consumer.v1.ConsumerState.ListConsumers:input_type -> lockstep.consumer.v1.ListConsumersRequest
+	28, // 34: lockstep.consumer.v1.ConsumerState.DeleteConsumer:input_type -> lockstep.consumer.v1.DeleteConsumerRequest
+	13, // 35: lockstep.consumer.v1.ConsumerState.IssueReset:input_type -> lockstep.consumer.v1.IssueResetRequest
+	15, // 36: lockstep.consumer.v1.ConsumerState.ListResets:input_type -> lockstep.consumer.v1.ListResetsRequest
+	18, // 37: lockstep.consumer.v1.ConsumerState.WatchResets:input_type -> lockstep.consumer.v1.WatchResetsRequest
+	30, // 38: lockstep.consumer.v1.ConsumerState.ExchangeTails:input_type -> lockstep.consumer.v1.ExchangeTailsRequest
+	6,  // 39: lockstep.consumer.v1.ConsumerState.Attach:output_type -> lockstep.consumer.v1.AttachResponse
+	9,  // 40: lockstep.consumer.v1.ConsumerState.Checkpoint:output_type -> lockstep.consumer.v1.CheckpointResponse
+	21, // 41: lockstep.consumer.v1.ConsumerState.Report:output_type -> lockstep.consumer.v1.ReportResponse
+	23, // 42: lockstep.consumer.v1.ConsumerState.Detach:output_type -> lockstep.consumer.v1.DetachResponse
+	25, // 43: lockstep.consumer.v1.ConsumerState.ListConsumers:output_type -> lockstep.consumer.v1.ListConsumersResponse
+	29, // 44: lockstep.consumer.v1.ConsumerState.DeleteConsumer:output_type -> lockstep.consumer.v1.DeleteConsumerResponse
+	14, // 45: lockstep.consumer.v1.ConsumerState.IssueReset:output_type -> lockstep.consumer.v1.IssueResetResponse
+	16, // 46: lockstep.consumer.v1.ConsumerState.ListResets:output_type -> lockstep.consumer.v1.ListResetsResponse
+	19, // 47: lockstep.consumer.v1.ConsumerState.WatchResets:output_type -> lockstep.consumer.v1.WatchResetsResponse
+	32, // 48: lockstep.consumer.v1.ConsumerState.ExchangeTails:output_type -> lockstep.consumer.v1.ExchangeTailsResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_consumer_v1_consumer_proto_init() }
@@ -1671,14 +2672,14 @@ func file_lockstep_consumer_v1_consumer_proto_init() {
 	if File_lockstep_consumer_v1_consumer_proto != nil {
 		return
 	}
-	file_lockstep_consumer_v1_consumer_proto_msgTypes[13].OneofWrappers = []any{}
+	file_lockstep_consumer_v1_consumer_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lockstep_consumer_v1_consumer_proto_rawDesc), len(file_lockstep_consumer_v1_consumer_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   20,
+			NumEnums:      5,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,9 @@ const (
 	ConsumerState_Detach_FullMethodName         = "/lockstep.consumer.v1.ConsumerState/Detach"
 	ConsumerState_ListConsumers_FullMethodName  = "/lockstep.consumer.v1.ConsumerState/ListConsumers"
 	ConsumerState_DeleteConsumer_FullMethodName = "/lockstep.consumer.v1.ConsumerState/DeleteConsumer"
+	ConsumerState_IssueReset_FullMethodName     = "/lockstep.consumer.v1.ConsumerState/IssueReset"
+	ConsumerState_ListResets_FullMethodName     = "/lockstep.consumer.v1.ConsumerState/ListResets"
+	ConsumerState_WatchResets_FullMethodName    = "/lockstep.consumer.v1.ConsumerState/WatchResets"
 	ConsumerState_ExchangeTails_FullMethodName  = "/lockstep.consumer.v1.ConsumerState/ExchangeTails"
 )
 
@@ -44,6 +47,12 @@ type ConsumerStateClient interface {
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
 	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
+	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing.
+	IssueReset(ctx context.Context, in *IssueResetRequest, opts ...grpc.CallOption) (*IssueResetResponse, error)
+	ListResets(ctx context.Context, in *ListResetsRequest, opts ...grpc.CallOption) (*ListResetsResponse, error)
+	// WatchResets sends every open command of the consumers attached at a gateway, at once and as they are issued; it ends with the call.
+	// Sent again with every new watch, until the consumer has reported an end.
+	WatchResets(ctx context.Context, in *WatchResetsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResetsResponse], error)
 	// ExchangeTails is sequencer-storage's regular call: it says where lanes stand and learns what consumers have passed.
 	ExchangeTails(ctx context.Context, in *ExchangeTailsRequest, opts ...grpc.CallOption) (*ExchangeTailsResponse, error)
 }
@@ -116,6 +125,45 @@ func (c *consumerStateClient) DeleteConsumer(ctx context.Context, in *DeleteCons
 	return out, nil
 }
 
+func (c *consumerStateClient) IssueReset(ctx context.Context, in *IssueResetRequest, opts ...grpc.CallOption) (*IssueResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueResetResponse)
+	err := c.cc.Invoke(ctx, ConsumerState_IssueReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consumerStateClient) ListResets(ctx context.Context, in *ListResetsRequest, opts ...grpc.CallOption) (*ListResetsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListResetsResponse)
+	err := c.cc.Invoke(ctx, ConsumerState_ListResets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consumerStateClient) WatchResets(ctx context.Context, in *WatchResetsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResetsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConsumerState_ServiceDesc.Streams[0], ConsumerState_WatchResets_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchResetsRequest, WatchResetsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsumerState_WatchResetsClient = grpc.ServerStreamingClient[WatchResetsResponse]
+
 func (c *consumerStateClient) ExchangeTails(ctx context.Context, in *ExchangeTailsRequest, opts ...grpc.CallOption) (*ExchangeTailsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExchangeTailsResponse)
@@ -140,6 +188,12 @@ type ConsumerStateServer interface {
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
 	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)
+	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing.
+	IssueReset(context.Context, *IssueResetRequest) (*IssueResetResponse, error)
+	ListResets(context.Context, *ListResetsRequest) (*ListResetsResponse, error)
+	// WatchResets sends every open command of the consumers attached at a gateway, at once and as they are issued; it ends with the call.
+	// Sent again with every new watch, until the consumer has reported an end.
+	WatchResets(*WatchResetsRequest, grpc.ServerStreamingServer[WatchResetsResponse]) error
 	// ExchangeTails is sequencer-storage's regular call: it says where lanes stand and learns what consumers have passed.
 	ExchangeTails(context.Context, *ExchangeTailsRequest) (*ExchangeTailsResponse, error)
 	mustEmbedUnimplementedConsumerStateServer()
@@ -169,6 +223,15 @@ func (UnimplementedConsumerStateServer) ListConsumers(context.Context, *ListCons
 }
 func (UnimplementedConsumerStateServer) DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteConsumer not implemented")
+}
+func (UnimplementedConsumerStateServer) IssueReset(context.Context, *IssueResetRequest) (*IssueResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueReset not implemented")
+}
+func (UnimplementedConsumerStateServer) ListResets(context.Context, *ListResetsRequest) (*ListResetsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListResets not implemented")
+}
+func (UnimplementedConsumerStateServer) WatchResets(*WatchResetsRequest, grpc.ServerStreamingServer[WatchResetsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchResets not implemented")
 }
 func (UnimplementedConsumerStateServer) ExchangeTails(context.Context, *ExchangeTailsRequest) (*ExchangeTailsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExchangeTails not implemented")
@@ -302,6 +365,53 @@ func _ConsumerState_DeleteConsumer_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConsumerState_IssueReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsumerStateServer).IssueReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsumerState_IssueReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsumerStateServer).IssueReset(ctx, req.(*IssueResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsumerState_ListResets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListResetsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsumerStateServer).ListResets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsumerState_ListResets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsumerStateServer).ListResets(ctx, req.(*ListResetsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsumerState_WatchResets_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchResetsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConsumerStateServer).WatchResets(m, &grpc.GenericServerStream[WatchResetsRequest, WatchResetsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsumerState_WatchResetsServer = grpc.ServerStreamingServer[WatchResetsResponse]
+
 func _ConsumerState_ExchangeTails_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExchangeTailsRequest)
 	if err := dec(in); err != nil {
@@ -352,10 +462,24 @@ var ConsumerState_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ConsumerState_DeleteConsumer_Handler,
 		},
 		{
+			MethodName: "IssueReset",
+			Handler:    _ConsumerState_IssueReset_Handler,
+		},
+		{
+			MethodName: "ListResets",
+			Handler:    _ConsumerState_ListResets_Handler,
+		},
+		{
 			MethodName: "ExchangeTails",
 			Handler:    _ConsumerState_ExchangeTails_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchResets",
+			Handler:       _ConsumerState_WatchResets_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "lockstep/consumer/v1/consumer.proto",
 }

@@ -32,12 +32,14 @@ const (
 	Delivery_KIND_UNSPECIFIED Delivery_Kind = 0
 	// Regular: data is one encoded batch.
 	Delivery_KIND_BATCH Delivery_Kind = 1
-	// Bootstrap initiation and what follows it: opening and ending carry the digest, chunks carry rows.
+	// Bootstrap initiation: data is the manifest of a snapshot.
 	Delivery_KIND_BOOTSTRAP Delivery_Kind = 2
 	// The consumer is to verify, repair or start anew.
 	Delivery_KIND_RESET Delivery_Kind = 3
 	// Status: head, tail and digest, nothing else; also the heartbeat.
 	Delivery_KIND_STATUS Delivery_Kind = 4
+	// A part of what was asked for by chunks, changes, sketch or rows: see Piece.
+	Delivery_KIND_PIECE Delivery_Kind = 5
 )
 
 // Enum value maps for Delivery_Kind.
@@ -48,6 +50,7 @@ var (
 		2: "KIND_BOOTSTRAP",
 		3: "KIND_RESET",
 		4: "KIND_STATUS",
+		5: "KIND_PIECE",
 	}
 	Delivery_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -55,6 +58,7 @@ var (
 		"KIND_BOOTSTRAP":   2,
 		"KIND_RESET":       3,
 		"KIND_STATUS":      4,
+		"KIND_PIECE":       5,
 	}
 )
 
@@ -82,7 +86,7 @@ func (x Delivery_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Delivery_Kind.Descriptor instead.
 func (Delivery_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8, 0}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Delivery_BootstrapStep int32
@@ -134,62 +138,65 @@ func (x Delivery_BootstrapStep) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Delivery_BootstrapStep.Descriptor instead.
 func (Delivery_BootstrapStep) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8, 1}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13, 1}
 }
 
-type Reset_Action int32
+type Piece_Content int32
 
 const (
-	Reset_ACTION_UNSPECIFIED   Reset_Action = 0
-	Reset_ACTION_VERIFY        Reset_Action = 1
-	Reset_ACTION_REPAIR        Reset_Action = 2
-	Reset_ACTION_FULL          Reset_Action = 3
-	Reset_ACTION_FROM_SEQUENCE Reset_Action = 4
+	Piece_CONTENT_UNSPECIFIED Piece_Content = 0
+	Piece_CONTENT_MANIFEST    Piece_Content = 1
+	Piece_CONTENT_CHUNK       Piece_Content = 2
+	Piece_CONTENT_ROWS        Piece_Content = 3
+	Piece_CONTENT_TOMBSTONES  Piece_Content = 4
+	Piece_CONTENT_SYMBOLS     Piece_Content = 5
 )
 
-// Enum value maps for Reset_Action.
+// Enum value maps for Piece_Content.
 var (
-	Reset_Action_name = map[int32]string{
-		0: "ACTION_UNSPECIFIED",
-		1: "ACTION_VERIFY",
-		2: "ACTION_REPAIR",
-		3: "ACTION_FULL",
-		4: "ACTION_FROM_SEQUENCE",
+	Piece_Content_name = map[int32]string{
+		0: "CONTENT_UNSPECIFIED",
+		1: "CONTENT_MANIFEST",
+		2: "CONTENT_CHUNK",
+		3: "CONTENT_ROWS",
+		4: "CONTENT_TOMBSTONES",
+		5: "CONTENT_SYMBOLS",
 	}
-	Reset_Action_value = map[string]int32{
-		"ACTION_UNSPECIFIED":   0,
-		"ACTION_VERIFY":        1,
-		"ACTION_REPAIR":        2,
-		"ACTION_FULL":          3,
-		"ACTION_FROM_SEQUENCE": 4,
+	Piece_Content_value = map[string]int32{
+		"CONTENT_UNSPECIFIED": 0,
+		"CONTENT_MANIFEST":    1,
+		"CONTENT_CHUNK":       2,
+		"CONTENT_ROWS":        3,
+		"CONTENT_TOMBSTONES":  4,
+		"CONTENT_SYMBOLS":     5,
 	}
 )
 
-func (x Reset_Action) Enum() *Reset_Action {
-	p := new(Reset_Action)
+func (x Piece_Content) Enum() *Piece_Content {
+	p := new(Piece_Content)
 	*p = x
 	return p
 }
 
-func (x Reset_Action) String() string {
+func (x Piece_Content) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (Reset_Action) Descriptor() protoreflect.EnumDescriptor {
+func (Piece_Content) Descriptor() protoreflect.EnumDescriptor {
 	return file_lockstep_delivery_v1_delivery_proto_enumTypes[2].Descriptor()
 }
 
-func (Reset_Action) Type() protoreflect.EnumType {
+func (Piece_Content) Type() protoreflect.EnumType {
 	return &file_lockstep_delivery_v1_delivery_proto_enumTypes[2]
 }
 
-func (x Reset_Action) Number() protoreflect.EnumNumber {
+func (x Piece_Content) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use Reset_Action.Descriptor instead.
-func (Reset_Action) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{9, 0}
+// Deprecated: Use Piece_Content.Descriptor instead.
+func (Piece_Content) EnumDescriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // Hello is the data of SETUP.
@@ -720,6 +727,359 @@ func (x *BootstrapRequest) GetPartition() uint32 {
 	return 0
 }
 
+// SnapshotRequest: route "snapshot", request-stream: statuses while it is being made or fetched, then one delivery of
+// KIND_BOOTSTRAP whose data is the manifest (libs/message-common/snapshot), then complete. The other resync requests name its id.
+type SnapshotRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Only a snapshot at or above this position serves; epoch 0: any.
+	AtLeast *v1.Position `protobuf:"bytes,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// Only this snapshot serves, so that what was begun with it, at whatever gateway, can go on; empty: any.
+	Id            []byte `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SnapshotRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *SnapshotRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *SnapshotRequest) GetAtLeast() *v1.Position {
+	if x != nil {
+		return x.AtLeast
+	}
+	return nil
+}
+
+func (x *SnapshotRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// ChunksRequest: route "chunks", request-stream: the chunks as they are stored, in the order asked for. For a bootstrap.
+type ChunksRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id        []byte                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// Pairs [from, until) of chunk numbers, rising.
+	Ranges        []uint32 `protobuf:"varint,4,rep,packed,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunksRequest) Reset() {
+	*x = ChunksRequest{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunksRequest) ProtoMessage() {}
+
+func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunksRequest.ProtoReflect.Descriptor instead.
+func (*ChunksRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ChunksRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *ChunksRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ChunksRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ChunksRequest) GetRanges() []uint32 {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+// ChangesRequest: route "changes", request-stream: rows and tombstones of the snapshot that are newer than `since`, packed. Refused
+// as "expired" when not all deletions since then are known.
+type ChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id            []byte                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Since         uint64                 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesRequest) Reset() {
+	*x = ChangesRequest{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesRequest) ProtoMessage() {}
+
+func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
+func (*ChangesRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ChangesRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *ChangesRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ChangesRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ChangesRequest) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+// SketchRequest: route "sketch", request-stream: blocks of coded symbols (libs/message-common/sketch) of the snapshot's rows, beginning
+// with symbol `from`, until the consumer cancels or the snapshot's own size is reached. Each block is about half as long as all before.
+type SketchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id            []byte                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	From          uint64                 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SketchRequest) Reset() {
+	*x = SketchRequest{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SketchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SketchRequest) ProtoMessage() {}
+
+func (x *SketchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SketchRequest.ProtoReflect.Descriptor instead.
+func (*SketchRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SketchRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *SketchRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *SketchRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *SketchRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+// RowsRequest: route "rows", request-stream: the snapshot's rows with these element IDs, packed, rising by key. An ID that no row has is
+// passed over.
+type RowsRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id        []byte                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// 8 bytes each, big endian, at most 65,536 of them.
+	Elements      []byte `protobuf:"bytes,4,opt,name=elements,proto3" json:"elements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowsRequest) Reset() {
+	*x = RowsRequest{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowsRequest) ProtoMessage() {}
+
+func (x *RowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowsRequest.ProtoReflect.Descriptor instead.
+func (*RowsRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RowsRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *RowsRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RowsRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *RowsRequest) GetElements() []byte {
+	if x != nil {
+		return x.Elements
+	}
+	return nil
+}
+
 // Delivery is the metadata of every payload of a stream of answers.
 type Delivery struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -739,7 +1099,9 @@ type Delivery struct {
 	Last  uint64 `protobuf:"varint,10,opt,name=last,proto3" json:"last,omitempty"`
 	// KIND_RESET.
 	Reset_ *Reset `protobuf:"bytes,11,opt,name=reset,proto3" json:"reset,omitempty"`
-	// KIND_BOOTSTRAP: number and CRC32C of the rows in the data.
+	// What the data of a KIND_BOOTSTRAP or KIND_PIECE is.
+	Piece *Piece `protobuf:"bytes,15,opt,name=piece,proto3" json:"piece,omitempty"`
+	// KIND_BOOTSTRAP of route "bootstrap": number and CRC32C of the rows in the data.
 	Rows          uint32                 `protobuf:"varint,12,opt,name=rows,proto3" json:"rows,omitempty"`
 	Crc           uint32                 `protobuf:"varint,13,opt,name=crc,proto3" json:"crc,omitempty"`
 	Step          Delivery_BootstrapStep `protobuf:"varint,14,opt,name=step,proto3,enum=lockstep.delivery.v1.Delivery_BootstrapStep" json:"step,omitempty"`
@@ -749,7 +1111,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1123,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1136,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Delivery) GetKind() Delivery_Kind {
@@ -854,6 +1216,13 @@ func (x *Delivery) GetReset_() *Reset {
 	return nil
 }
 
+func (x *Delivery) GetPiece() *Piece {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
 func (x *Delivery) GetRows() uint32 {
 	if x != nil {
 		return x.Rows
@@ -875,21 +1244,123 @@ func (x *Delivery) GetStep() Delivery_BootstrapStep {
 	return Delivery_BOOTSTRAP_STEP_UNSPECIFIED
 }
 
+// Piece is what part of a resynchronisation the data is.
+type Piece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the snapshot it belongs to.
+	Snapshot []byte        `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Content  Piece_Content `protobuf:"varint,2,opt,name=content,proto3,enum=lockstep.delivery.v1.Piece_Content" json:"content,omitempty"`
+	// CONTENT_CHUNK: its number in the manifest.
+	Chunk uint32 `protobuf:"varint,3,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// CONTENT_ROWS and CONTENT_TOMBSTONES: how many, and how long they are when unpacked.
+	Count    uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	RawBytes uint32 `protobuf:"varint,5,opt,name=raw_bytes,json=rawBytes,proto3" json:"raw_bytes,omitempty"`
+	// While a snapshot is being made or fetched (KIND_STATUS): how far that is, and of how much; 0 means unknown.
+	Done          uint64 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
+	Expected      uint64 `protobuf:"varint,7,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Piece) Reset() {
+	*x = Piece{}
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Piece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Piece) ProtoMessage() {}
+
+func (x *Piece) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Piece.ProtoReflect.Descriptor instead.
+func (*Piece) Descriptor() ([]byte, []int) {
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Piece) GetSnapshot() []byte {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *Piece) GetContent() Piece_Content {
+	if x != nil {
+		return x.Content
+	}
+	return Piece_CONTENT_UNSPECIFIED
+}
+
+func (x *Piece) GetChunk() uint32 {
+	if x != nil {
+		return x.Chunk
+	}
+	return 0
+}
+
+func (x *Piece) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Piece) GetRawBytes() uint32 {
+	if x != nil {
+		return x.RawBytes
+	}
+	return 0
+}
+
+func (x *Piece) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Piece) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+// Reset is a command to the consumer. It acts on a command id once, however often it hears of it, and reports what came of it.
 type Reset struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	CommandId string                 `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
-	Action    Reset_Action           `protobuf:"varint,2,opt,name=action,proto3,enum=lockstep.delivery.v1.Reset_Action" json:"action,omitempty"`
-	// ACTION_FROM_SEQUENCE.
-	From uint64 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	Action    v11.Action             `protobuf:"varint,2,opt,name=action,proto3,enum=lockstep.consumer.v1.Action" json:"action,omitempty"`
+	// ACTION_FROM_SEQUENCE, and ACTION_FROM_TIME resolved to sequences: where each partition is to begin anew.
+	From []*v11.Cursor `protobuf:"bytes,3,rep,name=from,proto3" json:"from,omitempty"`
+	// Say what it would move, and move nothing.
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Most bytes a second it may move; 0 means no bound of its own.
+	MaxBytesPerSecond uint64 `protobuf:"varint,5,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
 	// For people.
-	Why           string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Why           string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Reset) Reset() {
 	*x = Reset{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1372,7 @@ func (x *Reset) String() string {
 func (*Reset) ProtoMessage() {}
 
 func (x *Reset) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1385,7 @@ func (x *Reset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reset.ProtoReflect.Descriptor instead.
 func (*Reset) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{9}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reset) GetCommandId() string {
@@ -924,16 +1395,30 @@ func (x *Reset) GetCommandId() string {
 	return ""
 }
 
-func (x *Reset) GetAction() Reset_Action {
+func (x *Reset) GetAction() v11.Action {
 	if x != nil {
 		return x.Action
 	}
-	return Reset_ACTION_UNSPECIFIED
+	return v11.Action(0)
 }
 
-func (x *Reset) GetFrom() uint64 {
+func (x *Reset) GetFrom() []*v11.Cursor {
 	if x != nil {
 		return x.From
+	}
+	return nil
+}
+
+func (x *Reset) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *Reset) GetMaxBytesPerSecond() uint64 {
+	if x != nil {
+		return x.MaxBytesPerSecond
 	}
 	return 0
 }
@@ -958,7 +1443,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1455,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1468,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{10}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AckRequest) GetStream() string {
@@ -1023,7 +1508,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1520,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1533,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{11}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AckResponse) GetCursors() []*v11.Cursor {
@@ -1071,7 +1556,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1568,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1581,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{12}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusRequest) GetStream() string {
@@ -1139,7 +1624,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1636,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1649,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DetachRequest) GetStream() string {
@@ -1196,7 +1681,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1693,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1706,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{20}
 }
 
 var File_lockstep_delivery_v1_delivery_proto protoreflect.FileDescriptor
@@ -1267,7 +1752,32 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x05until\x18\x05 \x01(\x04R\x05until\"H\n" +
 	"\x10BootstrapRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
-	"\tpartition\x18\x02 \x01(\rR\tpartition\"\xc6\x05\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\"\x90\x01\n" +
+	"\x0fSnapshotRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x127\n" +
+	"\bat_least\x18\x03 \x01(\v2\x1c.lockstep.stream.v1.PositionR\aatLeast\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\fR\x02id\"m\n" +
+	"\rChunksRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\x12\x16\n" +
+	"\x06ranges\x18\x04 \x03(\rR\x06ranges\"l\n" +
+	"\x0eChangesRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x04R\x05since\"i\n" +
+	"\rSketchRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\x04R\x04from\"o\n" +
+	"\vRowsRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\x12\x1a\n" +
+	"\belements\x18\x04 \x01(\fR\belements\"\x89\x06\n" +
 	"\bDelivery\x127\n" +
 	"\x04kind\x18\x01 \x01(\x0e2#.lockstep.delivery.v1.Delivery.KindR\x04kind\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
@@ -1281,10 +1791,11 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x05first\x18\t \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\n" +
 	" \x01(\x04R\x04last\x121\n" +
-	"\x05reset\x18\v \x01(\v2\x1b.lockstep.delivery.v1.ResetR\x05reset\x12\x12\n" +
+	"\x05reset\x18\v \x01(\v2\x1b.lockstep.delivery.v1.ResetR\x05reset\x121\n" +
+	"\x05piece\x18\x0f \x01(\v2\x1b.lockstep.delivery.v1.PieceR\x05piece\x12\x12\n" +
 	"\x04rows\x18\f \x01(\rR\x04rows\x12\x10\n" +
 	"\x03crc\x18\r \x01(\rR\x03crc\x12@\n" +
-	"\x04step\x18\x0e \x01(\x0e2,.lockstep.delivery.v1.Delivery.BootstrapStepR\x04step\"a\n" +
+	"\x04step\x18\x0e \x01(\x0e2,.lockstep.delivery.v1.Delivery.BootstrapStepR\x04step\"q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1292,24 +1803,37 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x0eKIND_BOOTSTRAP\x10\x02\x12\x0e\n" +
 	"\n" +
 	"KIND_RESET\x10\x03\x12\x0f\n" +
-	"\vKIND_STATUS\x10\x04\"\x80\x01\n" +
+	"\vKIND_STATUS\x10\x04\x12\x0e\n" +
+	"\n" +
+	"KIND_PIECE\x10\x05\"\x80\x01\n" +
 	"\rBootstrapStep\x12\x1e\n" +
 	"\x1aBOOTSTRAP_STEP_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16BOOTSTRAP_STEP_OPENING\x10\x01\x12\x18\n" +
 	"\x14BOOTSTRAP_STEP_CHUNK\x10\x02\x12\x19\n" +
-	"\x15BOOTSTRAP_STEP_ENDING\x10\x03\"\xfb\x01\n" +
+	"\x15BOOTSTRAP_STEP_ENDING\x10\x03\"\xe8\x02\n" +
+	"\x05Piece\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12=\n" +
+	"\acontent\x18\x02 \x01(\x0e2#.lockstep.delivery.v1.Piece.ContentR\acontent\x12\x14\n" +
+	"\x05chunk\x18\x03 \x01(\rR\x05chunk\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\x12\x1b\n" +
+	"\traw_bytes\x18\x05 \x01(\rR\brawBytes\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\x04R\x04done\x12\x1a\n" +
+	"\bexpected\x18\a \x01(\x04R\bexpected\"\x8a\x01\n" +
+	"\aContent\x12\x17\n" +
+	"\x13CONTENT_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CONTENT_MANIFEST\x10\x01\x12\x11\n" +
+	"\rCONTENT_CHUNK\x10\x02\x12\x10\n" +
+	"\fCONTENT_ROWS\x10\x03\x12\x16\n" +
+	"\x12CONTENT_TOMBSTONES\x10\x04\x12\x13\n" +
+	"\x0fCONTENT_SYMBOLS\x10\x05\"\xea\x01\n" +
 	"\x05Reset\x12\x1d\n" +
 	"\n" +
-	"command_id\x18\x01 \x01(\tR\tcommandId\x12:\n" +
-	"\x06action\x18\x02 \x01(\x0e2\".lockstep.delivery.v1.Reset.ActionR\x06action\x12\x12\n" +
-	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"q\n" +
-	"\x06Action\x12\x16\n" +
-	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x11\n" +
-	"\rACTION_VERIFY\x10\x01\x12\x11\n" +
-	"\rACTION_REPAIR\x10\x02\x12\x0f\n" +
-	"\vACTION_FULL\x10\x03\x12\x18\n" +
-	"\x14ACTION_FROM_SEQUENCE\x10\x04\"\x9f\x01\n" +
+	"command_id\x18\x01 \x01(\tR\tcommandId\x124\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1c.lockstep.consumer.v1.ActionR\x06action\x120\n" +
+	"\x04from\x18\x03 \x03(\v2\x1c.lockstep.consumer.v1.CursorR\x04from\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12/\n" +
+	"\x14max_bytes_per_second\x18\x05 \x01(\x04R\x11maxBytesPerSecond\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"\x9f\x01\n" +
 	"\n" +
 	"AckRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1f\n" +
@@ -1345,11 +1869,11 @@ func file_lockstep_delivery_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_lockstep_delivery_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lockstep_delivery_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_lockstep_delivery_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_lockstep_delivery_v1_delivery_proto_goTypes = []any{
 	(Delivery_Kind)(0),          // 0: lockstep.delivery.v1.Delivery.Kind
 	(Delivery_BootstrapStep)(0), // 1: lockstep.delivery.v1.Delivery.BootstrapStep
-	(Reset_Action)(0),           // 2: lockstep.delivery.v1.Reset.Action
+	(Piece_Content)(0),          // 2: lockstep.delivery.v1.Piece.Content
 	(*Hello)(nil),               // 3: lockstep.delivery.v1.Hello
 	(*DescribeRequest)(nil),     // 4: lockstep.delivery.v1.DescribeRequest
 	(*DescribeResponse)(nil),    // 5: lockstep.delivery.v1.DescribeResponse
@@ -1358,39 +1882,50 @@ var file_lockstep_delivery_v1_delivery_proto_goTypes = []any{
 	(*SubscribeRequest)(nil),    // 8: lockstep.delivery.v1.SubscribeRequest
 	(*RangeRequest)(nil),        // 9: lockstep.delivery.v1.RangeRequest
 	(*BootstrapRequest)(nil),    // 10: lockstep.delivery.v1.BootstrapRequest
-	(*Delivery)(nil),            // 11: lockstep.delivery.v1.Delivery
-	(*Reset)(nil),               // 12: lockstep.delivery.v1.Reset
-	(*AckRequest)(nil),          // 13: lockstep.delivery.v1.AckRequest
-	(*AckResponse)(nil),         // 14: lockstep.delivery.v1.AckResponse
-	(*StatusRequest)(nil),       // 15: lockstep.delivery.v1.StatusRequest
-	(*DetachRequest)(nil),       // 16: lockstep.delivery.v1.DetachRequest
-	(*DetachResponse)(nil),      // 17: lockstep.delivery.v1.DetachResponse
-	(*v1.Stream)(nil),           // 18: lockstep.stream.v1.Stream
-	(v11.ConsumerKind)(0),       // 19: lockstep.consumer.v1.ConsumerKind
-	(*v11.Cursor)(nil),          // 20: lockstep.consumer.v1.Cursor
-	(*v1.Position)(nil),         // 21: lockstep.stream.v1.Position
-	(*v1.DigestMark)(nil),       // 22: lockstep.stream.v1.DigestMark
-	(*v11.Health)(nil),          // 23: lockstep.consumer.v1.Health
+	(*SnapshotRequest)(nil),     // 11: lockstep.delivery.v1.SnapshotRequest
+	(*ChunksRequest)(nil),       // 12: lockstep.delivery.v1.ChunksRequest
+	(*ChangesRequest)(nil),      // 13: lockstep.delivery.v1.ChangesRequest
+	(*SketchRequest)(nil),       // 14: lockstep.delivery.v1.SketchRequest
+	(*RowsRequest)(nil),         // 15: lockstep.delivery.v1.RowsRequest
+	(*Delivery)(nil),            // 16: lockstep.delivery.v1.Delivery
+	(*Piece)(nil),               // 17: lockstep.delivery.v1.Piece
+	(*Reset)(nil),               // 18: lockstep.delivery.v1.Reset
+	(*AckRequest)(nil),          // 19: lockstep.delivery.v1.AckRequest
+	(*AckResponse)(nil),         // 20: lockstep.delivery.v1.AckResponse
+	(*StatusRequest)(nil),       // 21: lockstep.delivery.v1.StatusRequest
+	(*DetachRequest)(nil),       // 22: lockstep.delivery.v1.DetachRequest
+	(*DetachResponse)(nil),      // 23: lockstep.delivery.v1.DetachResponse
+	(*v1.Stream)(nil),           // 24: lockstep.stream.v1.Stream
+	(v11.ConsumerKind)(0),       // 25: lockstep.consumer.v1.ConsumerKind
+	(*v11.Cursor)(nil),          // 26: lockstep.consumer.v1.Cursor
+	(*v1.Position)(nil),         // 27: lockstep.stream.v1.Position
+	(*v1.DigestMark)(nil),       // 28: lockstep.stream.v1.DigestMark
+	(v11.Action)(0),             // 29: lockstep.consumer.v1.Action
+	(*v11.Health)(nil),          // 30: lockstep.consumer.v1.Health
 }
 var file_lockstep_delivery_v1_delivery_proto_depIdxs = []int32{
-	18, // 0: lockstep.delivery.v1.DescribeResponse.stream:type_name -> lockstep.stream.v1.Stream
-	19, // 1: lockstep.delivery.v1.AttachRequest.kind:type_name -> lockstep.consumer.v1.ConsumerKind
-	20, // 2: lockstep.delivery.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
-	18, // 3: lockstep.delivery.v1.AttachResponse.stream:type_name -> lockstep.stream.v1.Stream
-	21, // 4: lockstep.delivery.v1.SubscribeRequest.after:type_name -> lockstep.stream.v1.Position
-	0,  // 5: lockstep.delivery.v1.Delivery.kind:type_name -> lockstep.delivery.v1.Delivery.Kind
-	22, // 6: lockstep.delivery.v1.Delivery.digest:type_name -> lockstep.stream.v1.DigestMark
-	12, // 7: lockstep.delivery.v1.Delivery.reset:type_name -> lockstep.delivery.v1.Reset
-	1,  // 8: lockstep.delivery.v1.Delivery.step:type_name -> lockstep.delivery.v1.Delivery.BootstrapStep
-	2,  // 9: lockstep.delivery.v1.Reset.action:type_name -> lockstep.delivery.v1.Reset.Action
-	20, // 10: lockstep.delivery.v1.AckRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
-	20, // 11: lockstep.delivery.v1.AckResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
-	23, // 12: lockstep.delivery.v1.StatusRequest.health:type_name -> lockstep.consumer.v1.Health
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	24, // 0: lockstep.delivery.v1.DescribeResponse.stream:type_name -> lockstep.stream.v1.Stream
+	25, // 1: lockstep.delivery.v1.AttachRequest.kind:type_name -> lockstep.consumer.v1.ConsumerKind
+	26, // 2: lockstep.delivery.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	24, // 3: lockstep.delivery.v1.AttachResponse.stream:type_name -> lockstep.stream.v1.Stream
+	27, // 4: lockstep.delivery.v1.SubscribeRequest.after:type_name -> lockstep.stream.v1.Position
+	27, // 5: lockstep.delivery.v1.SnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
+	0,  // 6: lockstep.delivery.v1.Delivery.kind:type_name -> lockstep.delivery.v1.Delivery.Kind
+	28, // 7: lockstep.delivery.v1.Delivery.digest:type_name -> lockstep.stream.v1.DigestMark
+	18, // 8: lockstep.delivery.v1.Delivery.reset:type_name -> lockstep.delivery.v1.Reset
+	17, // 9: lockstep.delivery.v1.Delivery.piece:type_name -> lockstep.delivery.v1.Piece
+	1,  // 10: lockstep.delivery.v1.Delivery.step:type_name -> lockstep.delivery.v1.Delivery.BootstrapStep
+	2,  // 11: lockstep.delivery.v1.Piece.content:type_name -> lockstep.delivery.v1.Piece.Content
+	29, // 12: lockstep.delivery.v1.Reset.action:type_name -> lockstep.consumer.v1.Action
+	26, // 13: lockstep.delivery.v1.Reset.from:type_name -> lockstep.consumer.v1.Cursor
+	26, // 14: lockstep.delivery.v1.AckRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
+	26, // 15: lockstep.delivery.v1.AckResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	30, // 16: lockstep.delivery.v1.StatusRequest.health:type_name -> lockstep.consumer.v1.Health
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_delivery_v1_delivery_proto_init() }
@@ -1404,7 +1939,7 @@ func file_lockstep_delivery_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lockstep_delivery_v1_delivery_proto_rawDesc), len(file_lockstep_delivery_v1_delivery_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

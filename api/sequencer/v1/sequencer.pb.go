@@ -803,6 +803,388 @@ func (x *LaneTail) GetLane() *v1.Lane {
 	return nil
 }
 
+type OpenSnapshotRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	StreamId  uint64                 `protobuf:"varint,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Partition uint32                 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Only a snapshot at or above this position serves; epoch 0: any. One of an older epoch never does.
+	AtLeast *v1.Position `protobuf:"bytes,4,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	// Only this snapshot serves, so that what was begun with it can go on; 32 bytes, or empty. Fault "snapshot_gone" when it is gone.
+	Id            []byte `protobuf:"bytes,5,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSnapshotRequest) Reset() {
+	*x = OpenSnapshotRequest{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSnapshotRequest) ProtoMessage() {}
+
+func (x *OpenSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*OpenSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *OpenSnapshotRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *OpenSnapshotRequest) GetStreamId() uint64 {
+	if x != nil {
+		return x.StreamId
+	}
+	return 0
+}
+
+func (x *OpenSnapshotRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *OpenSnapshotRequest) GetAtLeast() *v1.Position {
+	if x != nil {
+		return x.AtLeast
+	}
+	return nil
+}
+
+func (x *OpenSnapshotRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// OpenSnapshotResponse is any number of progress messages, then the manifest.
+type OpenSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*OpenSnapshotResponse_Progress
+	//	*OpenSnapshotResponse_Manifest
+	Part          isOpenSnapshotResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSnapshotResponse) Reset() {
+	*x = OpenSnapshotResponse{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSnapshotResponse) ProtoMessage() {}
+
+func (x *OpenSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*OpenSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OpenSnapshotResponse) GetPart() isOpenSnapshotResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *OpenSnapshotResponse) GetProgress() *SnapshotProgress {
+	if x != nil {
+		if x, ok := x.Part.(*OpenSnapshotResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *OpenSnapshotResponse) GetManifest() *SnapshotManifest {
+	if x != nil {
+		if x, ok := x.Part.(*OpenSnapshotResponse_Manifest); ok {
+			return x.Manifest
+		}
+	}
+	return nil
+}
+
+type isOpenSnapshotResponse_Part interface {
+	isOpenSnapshotResponse_Part()
+}
+
+type OpenSnapshotResponse_Progress struct {
+	Progress *SnapshotProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type OpenSnapshotResponse_Manifest struct {
+	Manifest *SnapshotManifest `protobuf:"bytes,2,opt,name=manifest,proto3,oneof"`
+}
+
+func (*OpenSnapshotResponse_Progress) isOpenSnapshotResponse_Part() {}
+
+func (*OpenSnapshotResponse_Manifest) isOpenSnapshotResponse_Part() {}
+
+type SnapshotProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rows  uint64                 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	// About how many rows it will have; 0 means unknown.
+	Expected      uint64 `protobuf:"varint,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotProgress) Reset() {
+	*x = SnapshotProgress{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotProgress) ProtoMessage() {}
+
+func (x *SnapshotProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotProgress.ProtoReflect.Descriptor instead.
+func (*SnapshotProgress) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SnapshotProgress) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *SnapshotProgress) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+type SnapshotManifest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hash of `manifest`.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Encoded as in libs/message-common/snapshot.
+	Manifest []byte `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// Until when the snapshot is kept at least, unless it is asked for again.
+	LeasedUntilMs int64 `protobuf:"varint,3,opt,name=leased_until_ms,json=leasedUntilMs,proto3" json:"leased_until_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotManifest) Reset() {
+	*x = SnapshotManifest{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotManifest) ProtoMessage() {}
+
+func (x *SnapshotManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotManifest.ProtoReflect.Descriptor instead.
+func (*SnapshotManifest) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SnapshotManifest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *SnapshotManifest) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+func (x *SnapshotManifest) GetLeasedUntilMs() int64 {
+	if x != nil {
+		return x.LeasedUntilMs
+	}
+	return 0
+}
+
+type ReadSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// [offset, offset + bytes) of the file of all chunks.
+	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSnapshotRequest) Reset() {
+	*x = ReadSnapshotRequest{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSnapshotRequest) ProtoMessage() {}
+
+func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReadSnapshotRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ReadSnapshotRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadSnapshotRequest) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type ReadSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSnapshotResponse) Reset() {
+	*x = ReadSnapshotResponse{}
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSnapshotResponse) ProtoMessage() {}
+
+func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReadSnapshotResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type ReadStateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -814,7 +1196,7 @@ type ReadStateRequest struct {
 
 func (x *ReadStateRequest) Reset() {
 	*x = ReadStateRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[13]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1208,7 @@ func (x *ReadStateRequest) String() string {
 func (*ReadStateRequest) ProtoMessage() {}
 
 func (x *ReadStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[13]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1221,7 @@ func (x *ReadStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStateRequest.ProtoReflect.Descriptor instead.
 func (*ReadStateRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{13}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadStateRequest) GetStream() string {
@@ -878,7 +1260,7 @@ type ReadStateResponse struct {
 
 func (x *ReadStateResponse) Reset() {
 	*x = ReadStateResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[14]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1272,7 @@ func (x *ReadStateResponse) String() string {
 func (*ReadStateResponse) ProtoMessage() {}
 
 func (x *ReadStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[14]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1285,7 @@ func (x *ReadStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStateResponse.ProtoReflect.Descriptor instead.
 func (*ReadStateResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{14}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadStateResponse) GetPart() isReadStateResponse_Part {
@@ -973,7 +1355,7 @@ type StateOpening struct {
 
 func (x *StateOpening) Reset() {
 	*x = StateOpening{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[15]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1367,7 @@ func (x *StateOpening) String() string {
 func (*StateOpening) ProtoMessage() {}
 
 func (x *StateOpening) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[15]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1380,7 @@ func (x *StateOpening) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateOpening.ProtoReflect.Descriptor instead.
 func (*StateOpening) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{15}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StateOpening) GetAt() *v1.Position {
@@ -1028,7 +1410,7 @@ type StateChunk struct {
 
 func (x *StateChunk) Reset() {
 	*x = StateChunk{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[16]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1422,7 @@ func (x *StateChunk) String() string {
 func (*StateChunk) ProtoMessage() {}
 
 func (x *StateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[16]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1435,7 @@ func (x *StateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChunk.ProtoReflect.Descriptor instead.
 func (*StateChunk) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{16}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StateChunk) GetRows() []byte {
@@ -1086,7 +1468,7 @@ type StateEnding struct {
 
 func (x *StateEnding) Reset() {
 	*x = StateEnding{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[17]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1480,7 @@ func (x *StateEnding) String() string {
 func (*StateEnding) ProtoMessage() {}
 
 func (x *StateEnding) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[17]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1493,7 @@ func (x *StateEnding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateEnding.ProtoReflect.Descriptor instead.
 func (*StateEnding) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{17}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StateEnding) GetDigest() *v1.DigestMark {
@@ -1131,7 +1513,7 @@ type CreateStreamRequest struct {
 
 func (x *CreateStreamRequest) Reset() {
 	*x = CreateStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[18]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1525,7 @@ func (x *CreateStreamRequest) String() string {
 func (*CreateStreamRequest) ProtoMessage() {}
 
 func (x *CreateStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[18]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1538,7 @@ func (x *CreateStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStreamRequest.ProtoReflect.Descriptor instead.
 func (*CreateStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{18}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateStreamRequest) GetSpec() *v1.StreamSpec {
@@ -1183,7 +1565,7 @@ type CreateStreamResponse struct {
 
 func (x *CreateStreamResponse) Reset() {
 	*x = CreateStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1577,7 @@ func (x *CreateStreamResponse) String() string {
 func (*CreateStreamResponse) ProtoMessage() {}
 
 func (x *CreateStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1590,7 @@ func (x *CreateStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStreamResponse.ProtoReflect.Descriptor instead.
 func (*CreateStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{19}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateStreamResponse) GetStream() *v1.Stream {
@@ -1234,7 +1616,7 @@ type GetStreamRequest struct {
 
 func (x *GetStreamRequest) Reset() {
 	*x = GetStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1628,7 @@ func (x *GetStreamRequest) String() string {
 func (*GetStreamRequest) ProtoMessage() {}
 
 func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1641,7 @@ func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamRequest.ProtoReflect.Descriptor instead.
 func (*GetStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{20}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetStreamRequest) GetName() string {
@@ -1278,7 +1660,7 @@ type GetStreamResponse struct {
 
 func (x *GetStreamResponse) Reset() {
 	*x = GetStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1672,7 @@ func (x *GetStreamResponse) String() string {
 func (*GetStreamResponse) ProtoMessage() {}
 
 func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1685,7 @@ func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamResponse.ProtoReflect.Descriptor instead.
 func (*GetStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{21}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetStreamResponse) GetStream() *v1.Stream {
@@ -1321,7 +1703,7 @@ type ListStreamsRequest struct {
 
 func (x *ListStreamsRequest) Reset() {
 	*x = ListStreamsRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1715,7 @@ func (x *ListStreamsRequest) String() string {
 func (*ListStreamsRequest) ProtoMessage() {}
 
 func (x *ListStreamsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1728,7 @@ func (x *ListStreamsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStreamsRequest.ProtoReflect.Descriptor instead.
 func (*ListStreamsRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{22}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{28}
 }
 
 type ListStreamsResponse struct {
@@ -1358,7 +1740,7 @@ type ListStreamsResponse struct {
 
 func (x *ListStreamsResponse) Reset() {
 	*x = ListStreamsResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1752,7 @@ func (x *ListStreamsResponse) String() string {
 func (*ListStreamsResponse) ProtoMessage() {}
 
 func (x *ListStreamsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1765,7 @@ func (x *ListStreamsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStreamsResponse.ProtoReflect.Descriptor instead.
 func (*ListStreamsResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{23}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListStreamsResponse) GetStreams() []*v1.Stream {
@@ -1402,7 +1784,7 @@ type DeleteStreamRequest struct {
 
 func (x *DeleteStreamRequest) Reset() {
 	*x = DeleteStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1796,7 @@ func (x *DeleteStreamRequest) String() string {
 func (*DeleteStreamRequest) ProtoMessage() {}
 
 func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1809,7 @@ func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamRequest.ProtoReflect.Descriptor instead.
 func (*DeleteStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{24}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteStreamRequest) GetName() string {
@@ -1445,7 +1827,7 @@ type DeleteStreamResponse struct {
 
 func (x *DeleteStreamResponse) Reset() {
 	*x = DeleteStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1839,7 @@ func (x *DeleteStreamResponse) String() string {
 func (*DeleteStreamResponse) ProtoMessage() {}
 
 func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1852,7 @@ func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamResponse.ProtoReflect.Descriptor instead.
 func (*DeleteStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{25}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{31}
 }
 
 var File_lockstep_sequencer_v1_sequencer_proto protoreflect.FileDescriptor
@@ -1532,7 +1914,30 @@ const file_lockstep_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\bLaneTail\x12\x1b\n" +
 	"\tstream_id\x18\x01 \x01(\x04R\bstreamId\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12,\n" +
-	"\x04lane\x18\x03 \x01(\v2\x18.lockstep.stream.v1.LaneR\x04lane\"e\n" +
+	"\x04lane\x18\x03 \x01(\v2\x18.lockstep.stream.v1.LaneR\x04lane\"\xb1\x01\n" +
+	"\x13OpenSnapshotRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1b\n" +
+	"\tstream_id\x18\x02 \x01(\x04R\bstreamId\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x127\n" +
+	"\bat_least\x18\x04 \x01(\v2\x1c.lockstep.stream.v1.PositionR\aatLeast\x12\x0e\n" +
+	"\x02id\x18\x05 \x01(\fR\x02id\"\xac\x01\n" +
+	"\x14OpenSnapshotResponse\x12E\n" +
+	"\bprogress\x18\x01 \x01(\v2'.lockstep.sequencer.v1.SnapshotProgressH\x00R\bprogress\x12E\n" +
+	"\bmanifest\x18\x02 \x01(\v2'.lockstep.sequencer.v1.SnapshotManifestH\x00R\bmanifestB\x06\n" +
+	"\x04part\"B\n" +
+	"\x10SnapshotProgress\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\x04R\x04rows\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\x04R\bexpected\"f\n" +
+	"\x10SnapshotManifest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12&\n" +
+	"\x0fleased_until_ms\x18\x03 \x01(\x03R\rleasedUntilMs\"S\n" +
+	"\x13ReadSnapshotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"*\n" +
+	"\x14ReadSnapshotResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"e\n" +
 	"\x10ReadStateRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1b\n" +
 	"\tstream_id\x18\x02 \x01(\x04R\bstreamId\x12\x1c\n" +
@@ -1567,13 +1972,15 @@ const file_lockstep_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\astreams\x18\x01 \x03(\v2\x1a.lockstep.stream.v1.StreamR\astreams\")\n" +
 	"\x13DeleteStreamRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14DeleteStreamResponse2\xd4\x03\n" +
+	"\x14DeleteStreamResponse2\xaa\x05\n" +
 	"\tSequencer\x12g\n" +
 	"\fOpenProducer\x12*.lockstep.sequencer.v1.OpenProducerRequest\x1a+.lockstep.sequencer.v1.OpenProducerResponse\x12U\n" +
 	"\x06Append\x12$.lockstep.sequencer.v1.AppendRequest\x1a%.lockstep.sequencer.v1.AppendResponse\x12Q\n" +
 	"\x04Read\x12\".lockstep.sequencer.v1.ReadRequest\x1a#.lockstep.sequencer.v1.ReadResponse0\x01\x12R\n" +
-	"\x05Tails\x12#.lockstep.sequencer.v1.TailsRequest\x1a$.lockstep.sequencer.v1.TailsResponse\x12`\n" +
-	"\tReadState\x12'.lockstep.sequencer.v1.ReadStateRequest\x1a(.lockstep.sequencer.v1.ReadStateResponse0\x012\xa3\x03\n" +
+	"\x05Tails\x12#.lockstep.sequencer.v1.TailsRequest\x1a$.lockstep.sequencer.v1.TailsResponse\x12i\n" +
+	"\fOpenSnapshot\x12*.lockstep.sequencer.v1.OpenSnapshotRequest\x1a+.lockstep.sequencer.v1.OpenSnapshotResponse0\x01\x12`\n" +
+	"\tReadState\x12'.lockstep.sequencer.v1.ReadStateRequest\x1a(.lockstep.sequencer.v1.ReadStateResponse0\x01\x12i\n" +
+	"\fReadSnapshot\x12*.lockstep.sequencer.v1.ReadSnapshotRequest\x1a+.lockstep.sequencer.v1.ReadSnapshotResponse0\x012\xa3\x03\n" +
 	"\tCatalogue\x12g\n" +
 	"\fCreateStream\x12*.lockstep.sequencer.v1.CreateStreamRequest\x1a+.lockstep.sequencer.v1.CreateStreamResponse\x12^\n" +
 	"\tGetStream\x12'.lockstep.sequencer.v1.GetStreamRequest\x1a(.lockstep.sequencer.v1.GetStreamResponse\x12d\n" +
@@ -1592,7 +1999,7 @@ func file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP() []byte {
 	return file_lockstep_sequencer_v1_sequencer_proto_rawDescData
 }
 
-var file_lockstep_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_lockstep_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_lockstep_sequencer_v1_sequencer_proto_goTypes = []any{
 	(*OpenProducerRequest)(nil),  // 0: lockstep.sequencer.v1.OpenProducerRequest
 	(*OpenProducerResponse)(nil), // 1: lockstep.sequencer.v1.OpenProducerResponse
@@ -1607,68 +2014,81 @@ var file_lockstep_sequencer_v1_sequencer_proto_goTypes = []any{
 	(*LaneRef)(nil),              // 10: lockstep.sequencer.v1.LaneRef
 	(*TailsResponse)(nil),        // 11: lockstep.sequencer.v1.TailsResponse
 	(*LaneTail)(nil),             // 12: lockstep.sequencer.v1.LaneTail
-	(*ReadStateRequest)(nil),     // 13: lockstep.sequencer.v1.ReadStateRequest
-	(*ReadStateResponse)(nil),    // 14: lockstep.sequencer.v1.ReadStateResponse
-	(*StateOpening)(nil),         // 15: lockstep.sequencer.v1.StateOpening
-	(*StateChunk)(nil),           // 16: lockstep.sequencer.v1.StateChunk
-	(*StateEnding)(nil),          // 17: lockstep.sequencer.v1.StateEnding
-	(*CreateStreamRequest)(nil),  // 18: lockstep.sequencer.v1.CreateStreamRequest
-	(*CreateStreamResponse)(nil), // 19: lockstep.sequencer.v1.CreateStreamResponse
-	(*GetStreamRequest)(nil),     // 20: lockstep.sequencer.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),    // 21: lockstep.sequencer.v1.GetStreamResponse
-	(*ListStreamsRequest)(nil),   // 22: lockstep.sequencer.v1.ListStreamsRequest
-	(*ListStreamsResponse)(nil),  // 23: lockstep.sequencer.v1.ListStreamsResponse
-	(*DeleteStreamRequest)(nil),  // 24: lockstep.sequencer.v1.DeleteStreamRequest
-	(*DeleteStreamResponse)(nil), // 25: lockstep.sequencer.v1.DeleteStreamResponse
-	(*v1.Fault)(nil),             // 26: lockstep.stream.v1.Fault
-	(*v1.DigestMark)(nil),        // 27: lockstep.stream.v1.DigestMark
-	(*v1.Lane)(nil),              // 28: lockstep.stream.v1.Lane
-	(*v1.Position)(nil),          // 29: lockstep.stream.v1.Position
-	(*v1.StreamSpec)(nil),        // 30: lockstep.stream.v1.StreamSpec
-	(*v1.Stream)(nil),            // 31: lockstep.stream.v1.Stream
+	(*OpenSnapshotRequest)(nil),  // 13: lockstep.sequencer.v1.OpenSnapshotRequest
+	(*OpenSnapshotResponse)(nil), // 14: lockstep.sequencer.v1.OpenSnapshotResponse
+	(*SnapshotProgress)(nil),     // 15: lockstep.sequencer.v1.SnapshotProgress
+	(*SnapshotManifest)(nil),     // 16: lockstep.sequencer.v1.SnapshotManifest
+	(*ReadSnapshotRequest)(nil),  // 17: lockstep.sequencer.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil), // 18: lockstep.sequencer.v1.ReadSnapshotResponse
+	(*ReadStateRequest)(nil),     // 19: lockstep.sequencer.v1.ReadStateRequest
+	(*ReadStateResponse)(nil),    // 20: lockstep.sequencer.v1.ReadStateResponse
+	(*StateOpening)(nil),         // 21: lockstep.sequencer.v1.StateOpening
+	(*StateChunk)(nil),           // 22: lockstep.sequencer.v1.StateChunk
+	(*StateEnding)(nil),          // 23: lockstep.sequencer.v1.StateEnding
+	(*CreateStreamRequest)(nil),  // 24: lockstep.sequencer.v1.CreateStreamRequest
+	(*CreateStreamResponse)(nil), // 25: lockstep.sequencer.v1.CreateStreamResponse
+	(*GetStreamRequest)(nil),     // 26: lockstep.sequencer.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),    // 27: lockstep.sequencer.v1.GetStreamResponse
+	(*ListStreamsRequest)(nil),   // 28: lockstep.sequencer.v1.ListStreamsRequest
+	(*ListStreamsResponse)(nil),  // 29: lockstep.sequencer.v1.ListStreamsResponse
+	(*DeleteStreamRequest)(nil),  // 30: lockstep.sequencer.v1.DeleteStreamRequest
+	(*DeleteStreamResponse)(nil), // 31: lockstep.sequencer.v1.DeleteStreamResponse
+	(*v1.Fault)(nil),             // 32: lockstep.stream.v1.Fault
+	(*v1.DigestMark)(nil),        // 33: lockstep.stream.v1.DigestMark
+	(*v1.Lane)(nil),              // 34: lockstep.stream.v1.Lane
+	(*v1.Position)(nil),          // 35: lockstep.stream.v1.Position
+	(*v1.StreamSpec)(nil),        // 36: lockstep.stream.v1.StreamSpec
+	(*v1.Stream)(nil),            // 37: lockstep.stream.v1.Stream
 }
 var file_lockstep_sequencer_v1_sequencer_proto_depIdxs = []int32{
 	3,  // 0: lockstep.sequencer.v1.AppendRequest.runs:type_name -> lockstep.sequencer.v1.ProducerRun
 	5,  // 1: lockstep.sequencer.v1.AppendResponse.refusals:type_name -> lockstep.sequencer.v1.RunRefusal
-	26, // 2: lockstep.sequencer.v1.RunRefusal.fault:type_name -> lockstep.stream.v1.Fault
+	32, // 2: lockstep.sequencer.v1.RunRefusal.fault:type_name -> lockstep.stream.v1.Fault
 	6,  // 3: lockstep.sequencer.v1.RunRefusal.duplicates:type_name -> lockstep.sequencer.v1.Duplicate
-	27, // 4: lockstep.sequencer.v1.ReadResponse.digest:type_name -> lockstep.stream.v1.DigestMark
+	33, // 4: lockstep.sequencer.v1.ReadResponse.digest:type_name -> lockstep.stream.v1.DigestMark
 	10, // 5: lockstep.sequencer.v1.TailsRequest.lanes:type_name -> lockstep.sequencer.v1.LaneRef
 	12, // 6: lockstep.sequencer.v1.TailsResponse.lanes:type_name -> lockstep.sequencer.v1.LaneTail
-	28, // 7: lockstep.sequencer.v1.LaneTail.lane:type_name -> lockstep.stream.v1.Lane
-	15, // 8: lockstep.sequencer.v1.ReadStateResponse.opening:type_name -> lockstep.sequencer.v1.StateOpening
-	16, // 9: lockstep.sequencer.v1.ReadStateResponse.chunk:type_name -> lockstep.sequencer.v1.StateChunk
-	17, // 10: lockstep.sequencer.v1.ReadStateResponse.ending:type_name -> lockstep.sequencer.v1.StateEnding
-	29, // 11: lockstep.sequencer.v1.StateOpening.at:type_name -> lockstep.stream.v1.Position
-	27, // 12: lockstep.sequencer.v1.StateOpening.digest:type_name -> lockstep.stream.v1.DigestMark
-	27, // 13: lockstep.sequencer.v1.StateEnding.digest:type_name -> lockstep.stream.v1.DigestMark
-	30, // 14: lockstep.sequencer.v1.CreateStreamRequest.spec:type_name -> lockstep.stream.v1.StreamSpec
-	31, // 15: lockstep.sequencer.v1.CreateStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
-	31, // 16: lockstep.sequencer.v1.GetStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
-	31, // 17: lockstep.sequencer.v1.ListStreamsResponse.streams:type_name -> lockstep.stream.v1.Stream
-	0,  // 18: lockstep.sequencer.v1.Sequencer.OpenProducer:input_type -> lockstep.sequencer.v1.OpenProducerRequest
-	2,  // 19: lockstep.sequencer.v1.Sequencer.Append:input_type -> lockstep.sequencer.v1.AppendRequest
-	7,  // 20: lockstep.sequencer.v1.Sequencer.Read:input_type -> lockstep.sequencer.v1.ReadRequest
-	9,  // 21: lockstep.sequencer.v1.Sequencer.Tails:input_type -> lockstep.sequencer.v1.TailsRequest
-	13, // 22: lockstep.sequencer.v1.Sequencer.ReadState:input_type -> lockstep.sequencer.v1.ReadStateRequest
-	18, // 23: lockstep.sequencer.v1.Catalogue.CreateStream:input_type -> lockstep.sequencer.v1.CreateStreamRequest
-	20, // 24: lockstep.sequencer.v1.Catalogue.GetStream:input_type -> lockstep.sequencer.v1.GetStreamRequest
-	22, // 25: lockstep.sequencer.v1.Catalogue.ListStreams:input_type -> lockstep.sequencer.v1.ListStreamsRequest
-	24, // 26: lockstep.sequencer.v1.Catalogue.DeleteStream:input_type -> lockstep.sequencer.v1.DeleteStreamRequest
-	1,  // 27: lockstep.sequencer.v1.Sequencer.OpenProducer:output_type -> lockstep.sequencer.v1.OpenProducerResponse
-	4,  // 28: lockstep.sequencer.v1.Sequencer.Append:output_type -> lockstep.sequencer.v1.AppendResponse
-	8,  // 29: lockstep.sequencer.v1.Sequencer.Read:output_type -> lockstep.sequencer.v1.ReadResponse
-	11, // 30: lockstep.sequencer.v1.Sequencer.Tails:output_type -> lockstep.sequencer.v1.TailsResponse
-	14, // 31: lockstep.sequencer.v1.Sequencer.ReadState:output_type -> lockstep.sequencer.v1.ReadStateResponse
-	19, // 32: lockstep.sequencer.v1.Catalogue.CreateStream:output_type -> lockstep.sequencer.v1.CreateStreamResponse
-	21, // 33: lockstep.sequencer.v1.Catalogue.GetStream:output_type -> lockstep.sequencer.v1.GetStreamResponse
-	23, // 34: lockstep.sequencer.v1.Catalogue.ListStreams:output_type -> lockstep.sequencer.v1.ListStreamsResponse
-	25, // 35: lockstep.sequencer.v1.Catalogue.DeleteStream:output_type -> lockstep.sequencer.v1.DeleteStreamResponse
-	27, // [27:36] is the sub-list for method output_type
-	18, // [18:27] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	34, // 7: lockstep.sequencer.v1.LaneTail.lane:type_name -> lockstep.stream.v1.Lane
+	35, // 8: lockstep.sequencer.v1.OpenSnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
+	15, // 9: lockstep.sequencer.v1.OpenSnapshotResponse.progress:type_name -> lockstep.sequencer.v1.SnapshotProgress
+	16, // 10: lockstep.sequencer.v1.OpenSnapshotResponse.manifest:type_name -> lockstep.sequencer.v1.SnapshotManifest
+	21, // 11: lockstep.sequencer.v1.ReadStateResponse.opening:type_name -> lockstep.sequencer.v1.StateOpening
+	22, // 12: lockstep.sequencer.v1.ReadStateResponse.chunk:type_name -> lockstep.sequencer.v1.StateChunk
+	23, // 13: lockstep.sequencer.v1.ReadStateResponse.ending:type_name -> lockstep.sequencer.v1.StateEnding
+	35, // 14: lockstep.sequencer.v1.StateOpening.at:type_name -> lockstep.stream.v1.Position
+	33, // 15: lockstep.sequencer.v1.StateOpening.digest:type_name -> lockstep.stream.v1.DigestMark
+	33, // 16: lockstep.sequencer.v1.StateEnding.digest:type_name -> lockstep.stream.v1.DigestMark
+	36, // 17: lockstep.sequencer.v1.CreateStreamRequest.spec:type_name -> lockstep.stream.v1.StreamSpec
+	37, // 18: lockstep.sequencer.v1.CreateStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
+	37, // 19: lockstep.sequencer.v1.GetStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
+	37, // 20: lockstep.sequencer.v1.ListStreamsResponse.streams:type_name -> lockstep.stream.v1.Stream
+	0,  // 21: lockstep.sequencer.v1.Sequencer.OpenProducer:input_type -> lockstep.sequencer.v1.OpenProducerRequest
+	2,  // 22: lockstep.sequencer.v1.Sequencer.Append:input_type -> lockstep.sequencer.v1.AppendRequest
+	7,  // 23: lockstep.sequencer.v1.Sequencer.Read:input_type -> lockstep.sequencer.v1.ReadRequest
+	9,  // 24: lockstep.sequencer.v1.Sequencer.Tails:input_type -> lockstep.sequencer.v1.TailsRequest
+	13, // 25: lockstep.sequencer.v1.Sequencer.OpenSnapshot:input_type -> lockstep.sequencer.v1.OpenSnapshotRequest
+	19, // 26: lockstep.sequencer.v1.Sequencer.ReadState:input_type -> lockstep.sequencer.v1.ReadStateRequest
+	17, // 27: lockstep.sequencer.v1.Sequencer.ReadSnapshot:input_type -> lockstep.sequencer.v1.ReadSnapshotRequest
+	24, // 28: lockstep.sequencer.v1.Catalogue.CreateStream:input_type -> lockstep.sequencer.v1.CreateStreamRequest
+	26, // 29: lockstep.sequencer.v1.Catalogue.GetStream:input_type -> lockstep.sequencer.v1.GetStreamRequest
+	28, // 30: lockstep.sequencer.v1.Catalogue.ListStreams:input_type -> lockstep.sequencer.v1.ListStreamsRequest
+	30, // 31: lockstep.sequencer.v1.Catalogue.DeleteStream:input_type -> lockstep.sequencer.v1.DeleteStreamRequest
+	1,  // 32: lockstep.sequencer.v1.Sequencer.OpenProducer:output_type -> lockstep.sequencer.v1.OpenProducerResponse
+	4,  // 33: lockstep.sequencer.v1.Sequencer.Append:output_type -> lockstep.sequencer.v1.AppendResponse
+	8,  // 34: lockstep.sequencer.v1.Sequencer.Read:output_type -> lockstep.sequencer.v1.ReadResponse
+	11, // 35: lockstep.sequencer.v1.Sequencer.Tails:output_type -> lockstep.sequencer.v1.TailsResponse
+	14, // 36: lockstep.sequencer.v1.Sequencer.OpenSnapshot:output_type -> lockstep.sequencer.v1.OpenSnapshotResponse
+	20, // 37: lockstep.sequencer.v1.Sequencer.ReadState:output_type -> lockstep.sequencer.v1.ReadStateResponse
+	18, // 38: lockstep.sequencer.v1.Sequencer.ReadSnapshot:output_type -> lockstep.sequencer.v1.ReadSnapshotResponse
+	25, // 39: lockstep.sequencer.v1.Catalogue.CreateStream:output_type -> lockstep.sequencer.v1.CreateStreamResponse
+	27, // 40: lockstep.sequencer.v1.Catalogue.GetStream:output_type -> lockstep.sequencer.v1.GetStreamResponse
+	29, // 41: lockstep.sequencer.v1.Catalogue.ListStreams:output_type -> lockstep.sequencer.v1.ListStreamsResponse
+	31, // 42: lockstep.sequencer.v1.Catalogue.DeleteStream:output_type -> lockstep.sequencer.v1.DeleteStreamResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_sequencer_v1_sequencer_proto_init() }
@@ -1677,6 +2097,10 @@ func file_lockstep_sequencer_v1_sequencer_proto_init() {
 		return
 	}
 	file_lockstep_sequencer_v1_sequencer_proto_msgTypes[14].OneofWrappers = []any{
+		(*OpenSnapshotResponse_Progress)(nil),
+		(*OpenSnapshotResponse_Manifest)(nil),
+	}
+	file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20].OneofWrappers = []any{
 		(*ReadStateResponse_Opening)(nil),
 		(*ReadStateResponse_Chunk)(nil),
 		(*ReadStateResponse_Ending)(nil),
@@ -1687,7 +2111,7 @@ func file_lockstep_sequencer_v1_sequencer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lockstep_sequencer_v1_sequencer_proto_rawDesc), len(file_lockstep_sequencer_v1_sequencer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

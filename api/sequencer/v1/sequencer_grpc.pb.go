@@ -25,7 +25,9 @@ const (
 	Sequencer_Append_FullMethodName       = "/lockstep.sequencer.v1.Sequencer/Append"
 	Sequencer_Read_FullMethodName         = "/lockstep.sequencer.v1.Sequencer/Read"
 	Sequencer_Tails_FullMethodName        = "/lockstep.sequencer.v1.Sequencer/Tails"
+	Sequencer_OpenSnapshot_FullMethodName = "/lockstep.sequencer.v1.Sequencer/OpenSnapshot"
 	Sequencer_ReadState_FullMethodName    = "/lockstep.sequencer.v1.Sequencer/ReadState"
+	Sequencer_ReadSnapshot_FullMethodName = "/lockstep.sequencer.v1.Sequencer/ReadSnapshot"
 )
 
 // SequencerClient is the client API for Sequencer service.
@@ -39,8 +41,13 @@ type SequencerClient interface {
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
 	// Tails answers where lanes stand; the poll behind the notifications.
 	Tails(ctx context.Context, in *TailsRequest, opts ...grpc.CallOption) (*TailsResponse, error)
+	// OpenSnapshot answers the manifest of a snapshot of a lane, making one unless there is a fitting one; meanwhile it tells how far it
+	// is. Callers who ask while one is being made share it.
+	OpenSnapshot(ctx context.Context, in *OpenSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenSnapshotResponse], error)
 	// ReadState sends the state of a lane at exactly one sequence, in key order, and ends with what proves it.
 	ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error)
+	// ReadSnapshot sends a range of a snapshot's file. Each call extends the snapshot's lease.
+	ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadSnapshotResponse], error)
 }
 
 type sequencerClient struct {
@@ -100,9 +107,28 @@ func (c *sequencerClient) Tails(ctx context.Context, in *TailsRequest, opts ...g
 	return out, nil
 }
 
+func (c *sequencerClient) OpenSnapshot(ctx context.Context, in *OpenSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenSnapshotResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[1], Sequencer_OpenSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[OpenSnapshotRequest, OpenSnapshotResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sequencer_OpenSnapshotClient = grpc.ServerStreamingClient[OpenSnapshotResponse]
+
 func (c *sequencerClient) ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[1], Sequencer_ReadState_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[2], Sequencer_ReadState_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +145,25 @@ func (c *sequencerClient) ReadState(ctx context.Context, in *ReadStateRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sequencer_ReadStateClient = grpc.ServerStreamingClient[ReadStateResponse]
 
+func (c *sequencerClient) ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadSnapshotResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[3], Sequencer_ReadSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadSnapshotRequest, ReadSnapshotResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sequencer_ReadSnapshotClient = grpc.ServerStreamingClient[ReadSnapshotResponse]
+
 // SequencerServer is the server API for Sequencer service.
 // All implementations must embed UnimplementedSequencerServer
 // for forward compatibility.
@@ -130,8 +175,13 @@ type SequencerServer interface {
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
 	// Tails answers where lanes stand; the poll behind the notifications.
 	Tails(context.Context, *TailsRequest) (*TailsResponse, error)
+	// OpenSnapshot answers the manifest of a snapshot of a lane, making one unless there is a fitting one; meanwhile it tells how far it
+	// is. Callers who ask while one is being made share it.
+	OpenSnapshot(*OpenSnapshotRequest, grpc.ServerStreamingServer[OpenSnapshotResponse]) error
 	// ReadState sends the state of a lane at exactly one sequence, in key order, and ends with what proves it.
 	ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error
+	// ReadSnapshot sends a range of a snapshot's file. Each call extends the snapshot's lease.
+	ReadSnapshot(*ReadSnapshotRequest, grpc.ServerStreamingServer[ReadSnapshotResponse]) error
 	mustEmbedUnimplementedSequencerServer()
 }
 
@@ -154,8 +204,14 @@ func (UnimplementedSequencerServer) Read(*ReadRequest, grpc.ServerStreamingServe
 func (UnimplementedSequencerServer) Tails(context.Context, *TailsRequest) (*TailsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Tails not implemented")
 }
+func (UnimplementedSequencerServer) OpenSnapshot(*OpenSnapshotRequest, grpc.ServerStreamingServer[OpenSnapshotResponse]) error {
+	return status.Error(codes.Unimplemented, "method OpenSnapshot not implemented")
+}
 func (UnimplementedSequencerServer) ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadState not implemented")
+}
+func (UnimplementedSequencerServer) ReadSnapshot(*ReadSnapshotRequest, grpc.ServerStreamingServer[ReadSnapshotResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadSnapshot not implemented")
 }
 func (UnimplementedSequencerServer) mustEmbedUnimplementedSequencerServer() {}
 func (UnimplementedSequencerServer) testEmbeddedByValue()                   {}
@@ -243,6 +299,17 @@ func _Sequencer_Tails_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Sequencer_OpenSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(OpenSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SequencerServer).OpenSnapshot(m, &grpc.GenericServerStream[OpenSnapshotRequest, OpenSnapshotResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sequencer_OpenSnapshotServer = grpc.ServerStreamingServer[OpenSnapshotResponse]
+
 func _Sequencer_ReadState_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadStateRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -253,6 +320,17 @@ func _Sequencer_ReadState_Handler(srv interface{}, stream grpc.ServerStream) err
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sequencer_ReadStateServer = grpc.ServerStreamingServer[ReadStateResponse]
+
+func _Sequencer_ReadSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SequencerServer).ReadSnapshot(m, &grpc.GenericServerStream[ReadSnapshotRequest, ReadSnapshotResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sequencer_ReadSnapshotServer = grpc.ServerStreamingServer[ReadSnapshotResponse]
 
 // Sequencer_ServiceDesc is the grpc.ServiceDesc for Sequencer service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -281,8 +359,18 @@ var Sequencer_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 		{
+			StreamName:    "OpenSnapshot",
+			Handler:       _Sequencer_OpenSnapshot_Handler,
+			ServerStreams: true,
+		},
+		{
 			StreamName:    "ReadState",
 			Handler:       _Sequencer_ReadState_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadSnapshot",
+			Handler:       _Sequencer_ReadSnapshot_Handler,
 			ServerStreams: true,
 		},
 	},

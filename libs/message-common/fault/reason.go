@@ -31,6 +31,7 @@ const (
 	Expired        Reason = "expired"         // details head, from: records [from, head) are gone
 	AheadOfTail    Reason = "ahead_of_tail"   // a position the lane never reached
 	EpochMismatch  Reason = "epoch_mismatch"  // the lane's history was cut; detail epoch
+	SnapshotGone   Reason = "snapshot_gone"   // the snapshot that was named is not kept any more; ask for another
 )
 
 // Try again later; nothing was written unless the reason says otherwise.

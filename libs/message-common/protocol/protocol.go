@@ -43,6 +43,11 @@ const (
 	RouteSubscribe = "lockstep.subscribe" // request-stream without end
 	RouteRange     = "lockstep.range"     // request-stream, bounded
 	RouteBootstrap = "lockstep.bootstrap" // request-stream, bounded
+	RouteSnapshot  = "lockstep.snapshot"  // request-stream: the manifest of a snapshot, when there is one
+	RouteChunks    = "lockstep.chunks"    // request-stream: chunks of a snapshot as they are stored
+	RouteChanges   = "lockstep.changes"   // request-stream: what changed since a sequence
+	RouteSketch    = "lockstep.sketch"    // request-stream: coded symbols of a snapshot's rows
+	RouteRows      = "lockstep.rows"      // request-stream: rows by their element IDs
 	RouteAck       = "lockstep.ack"       // fire-and-forget, or request-response to have it confirmed
 	RouteStatus    = "lockstep.status"    // fire-and-forget
 )
@@ -59,4 +64,6 @@ const (
 	MaxDeliveryBytes = 8 << 20
 	// MaxRequestBytes is the largest request a gateway takes.
 	MaxRequestBytes = 1 << 20
+	// MaxRowsAsked is the largest number of element IDs in one request for rows.
+	MaxRowsAsked = 64 << 10
 )
