@@ -736,7 +736,10 @@ type SnapshotRequest struct {
 	// Only a snapshot at or above this position serves; epoch 0: any.
 	AtLeast *v1.Position `protobuf:"bytes,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
 	// Only this snapshot serves, so that what was begun with it, at whatever gateway, can go on; empty: any.
-	Id            []byte `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Id []byte `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	// Leave the manifest out: what changes and repairs need of it is in the delivery's digest, tail_time_ms (of the record there) and
+	// piece. A manifest is longer than a small repair.
+	Brief         bool `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +800,13 @@ func (x *SnapshotRequest) GetId() []byte {
 		return x.Id
 	}
 	return nil
+}
+
+func (x *SnapshotRequest) GetBrief() bool {
+	if x != nil {
+		return x.Brief
+	}
+	return false
 }
 
 // ChunksRequest: route "chunks", request-stream: the chunks as they are stored, in the order asked for. For a bootstrap.
@@ -1256,8 +1266,11 @@ type Piece struct {
 	Count    uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
 	RawBytes uint32 `protobuf:"varint,5,opt,name=raw_bytes,json=rawBytes,proto3" json:"raw_bytes,omitempty"`
 	// While a snapshot is being made or fetched (KIND_STATUS): how far that is, and of how much; 0 means unknown.
-	Done          uint64 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
-	Expected      uint64 `protobuf:"varint,7,opt,name=expected,proto3" json:"expected,omitempty"`
+	Done     uint64 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
+	Expected uint64 `protobuf:"varint,7,opt,name=expected,proto3" json:"expected,omitempty"`
+	// KIND_BOOTSTRAP: since when all deletions are known, and how long all row chunks are together.
+	Floor         uint64 `protobuf:"varint,8,opt,name=floor,proto3" json:"floor,omitempty"`
+	RowBytes      uint64 `protobuf:"varint,9,opt,name=row_bytes,json=rowBytes,proto3" json:"row_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1337,6 +1350,20 @@ func (x *Piece) GetDone() uint64 {
 func (x *Piece) GetExpected() uint64 {
 	if x != nil {
 		return x.Expected
+	}
+	return 0
+}
+
+func (x *Piece) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *Piece) GetRowBytes() uint64 {
+	if x != nil {
+		return x.RowBytes
 	}
 	return 0
 }
@@ -1752,12 +1779,13 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x05until\x18\x05 \x01(\x04R\x05until\"H\n" +
 	"\x10BootstrapRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
-	"\tpartition\x18\x02 \x01(\rR\tpartition\"\x90\x01\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\"\xa6\x01\n" +
 	"\x0fSnapshotRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x127\n" +
 	"\bat_least\x18\x03 \x01(\v2\x1c.lockstep.stream.v1.PositionR\aatLeast\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\fR\x02id\"m\n" +
+	"\x02id\x18\x04 \x01(\fR\x02id\x12\x14\n" +
+	"\x05brief\x18\x05 \x01(\bR\x05brief\"m\n" +
 	"\rChunksRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
@@ -1810,7 +1838,7 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x1aBOOTSTRAP_STEP_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16BOOTSTRAP_STEP_OPENING\x10\x01\x12\x18\n" +
 	"\x14BOOTSTRAP_STEP_CHUNK\x10\x02\x12\x19\n" +
-	"\x15BOOTSTRAP_STEP_ENDING\x10\x03\"\xe8\x02\n" +
+	"\x15BOOTSTRAP_STEP_ENDING\x10\x03\"\x9b\x03\n" +
 	"\x05Piece\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12=\n" +
 	"\acontent\x18\x02 \x01(\x0e2#.lockstep.delivery.v1.Piece.ContentR\acontent\x12\x14\n" +
@@ -1818,7 +1846,9 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x05count\x18\x04 \x01(\rR\x05count\x12\x1b\n" +
 	"\traw_bytes\x18\x05 \x01(\rR\brawBytes\x12\x12\n" +
 	"\x04done\x18\x06 \x01(\x04R\x04done\x12\x1a\n" +
-	"\bexpected\x18\a \x01(\x04R\bexpected\"\x8a\x01\n" +
+	"\bexpected\x18\a \x01(\x04R\bexpected\x12\x14\n" +
+	"\x05floor\x18\b \x01(\x04R\x05floor\x12\x1b\n" +
+	"\trow_bytes\x18\t \x01(\x04R\browBytes\"\x8a\x01\n" +
 	"\aContent\x12\x17\n" +
 	"\x13CONTENT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CONTENT_MANIFEST\x10\x01\x12\x11\n" +
