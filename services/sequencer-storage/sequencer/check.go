@@ -35,7 +35,7 @@ func Check(ctx context.Context, dir string) (*Report, error) {
 		return nil, err
 	}
 	defer w.Close()
-	e, err := engine.Open(d.Log(), engine.Config{ReadOnly: true})
+	e, err := engine.Open(engine.Dirs{Log: d.Log(), State: d.State()}, engine.Config{ReadOnly: true})
 	if err != nil {
 		return damage(err)
 	}

@@ -23,6 +23,9 @@ type Config struct {
 	// CacheBytes, LogBufferBytes and StateBufferBytes bound the engine's memory: at most the cache, three log buffers and two
 	// state buffers; 0 means 64, 32 and 16 MiB.
 	CacheBytes, LogBufferBytes, StateBufferBytes uint64
+	// ElementBytes bounds what is remembered of the state's rows so that changing one need not read it, 32 bytes a row at three
+	// quarters full; 0 means 64 MiB, which is 1.5 million rows. Windows of changes take up to 48 MiB more.
+	ElementBytes int
 	// RetentionInterval is the time between two rounds of retention; 0 means 5 s.
 	RetentionInterval time.Duration
 	// ExchangeInterval is the time between two exchanges of tails with consumer-state; 0 means 1 s.

@@ -110,6 +110,45 @@ func TestDamageIsNamedAndStopsOnlyItsLane(t *testing.T) {
 			t.Fatalf("%+v %v", report, err)
 		}
 	})
+	t.Run("state row", func(t *testing.T) {
+		dir := copied(t, dir)
+		flip(t, dir, "state/*.sst", "small-value") // the first one lies uncompressed
+		report, err := sequencer.Check(t.Context(), dir)
+		if err != nil || len(report.Problems) == 0 || !strings.Contains(report.Problems[0], `"orders"`) {
+			t.Fatalf("%+v %v", report, err)
+		}
+	})
+	t.Run("lost state, the log is whole", func(t *testing.T) {
+		dir := copied(t, dir)
+		if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+			t.Fatal(err)
+		}
+		h := open(t, sequencer.Config{Dir: dir})
+		if rows, mark := h.readState(t, keyed); len(rows) != 40 || mark.GetSequence() != 40 {
+			t.Fatal(rows, mark)
+		}
+	})
+	t.Run("format 1", func(t *testing.T) {
+		dir := copied(t, dir)
+		name := filepath.Join(dir, "FORMAT")
+		if err := os.WriteFile(name, []byte("lockstep sequencer-storage 1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		format := func() string {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
+		}
+		if report, err := sequencer.Check(t.Context(), dir); err != nil || len(report.Problems) > 0 || format() != "lockstep sequencer-storage 1\n" {
+			t.Fatalf("%+v %v %s", report, err, format())
+		}
+		h := open(t, sequencer.Config{Dir: dir})
+		if rows, _ := h.readState(t, keyed); len(rows) != 40 || format() != "lockstep sequencer-storage 2\n" {
+			t.Fatal(rows, format())
+		}
+	})
 	t.Run("lost log, witness remains", func(t *testing.T) {
 		dir := copied(t, dir)
 		if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {

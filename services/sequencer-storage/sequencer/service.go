@@ -95,7 +95,7 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 	if s.witness, tips, err = tip.Open(s.dir.Witness(), false); err != nil {
 		return nil, err
 	}
-	if s.engine, err = engine.Open(s.dir.Log(), cfg.engine()); err != nil {
+	if s.engine, err = engine.Open(engine.Dirs{Log: s.dir.Log(), State: s.dir.State()}, cfg.engine()); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -127,7 +127,7 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 			_ = deps.Bus.Publish(n) // a lost hint: pollers see the change
 		}
 	})
-	s.state = materialiser.New(s.engine, s.log, s.herald.Digested)
+	s.state = materialiser.New(s.engine, materialiser.Config{ElementBytes: s.cfg.ElementBytes}, s.log, s.herald.Digested)
 	s.sealer = seal.New(s.catalogue.Seal, s.log, found.Sealed)
 	for _, l := range s.ledger.Lanes() {
 		for _, x := range l.Extents() {

@@ -2,7 +2,8 @@
 //
 //	FORMAT      one line: "lockstep sequencer-storage <version>"
 //	LOCK        held (flock) by the process that uses the directory
-//	log/        RocksDB
+//	log/        RocksDB: the log
+//	state/      RocksDB: the state; in format 1 it lay in log/
 //	catalogue.db  SQLite
 //	witness     tip witness
 //
@@ -24,8 +25,12 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 )
 
-// Version is the format this program reads and writes.
-const Version = 1
+// Version is the format this program writes. It reads Oldest too, and writes Version into FORMAT as soon as it may change something:
+// what it writes from then on is not to be opened by a program that does not know it.
+const (
+	Version = 2
+	Oldest  = 1
+)
 
 const program = "lockstep sequencer-storage"
 
@@ -42,7 +47,8 @@ func Open(path string, make bool) (*Dir, error) {
 			return nil, fault.New(fault.InvalidArgument, "the data directory cannot be made: %w", err)
 		}
 	}
-	if err := checkFormat(path, make); err != nil {
+	version, err := readFormat(path, make)
+	if err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o640)
@@ -56,40 +62,45 @@ func Open(path string, make bool) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
+	if make && version != Version {
+		if err := writeFormat(path); err != nil { // nobody else is in it now
+			f.Close()
+			return nil, err
+		}
+	}
 	return &Dir{path: path, lock: f}, nil
 }
 
-// checkFormat keeps I2.
-func checkFormat(path string, make bool) error {
+// readFormat gives the version of the directory, 0 for one that is to be made (I2).
+func readFormat(path string, make bool) (version int, err error) {
 	name := filepath.Join(path, "FORMAT")
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		entries, err := os.ReadDir(path)
 		if err != nil {
-			return fault.New(fault.InvalidArgument, "the data directory cannot be read: %w", err)
+			return 0, fault.New(fault.InvalidArgument, "the data directory cannot be read: %w", err)
 		}
 		for _, e := range entries {
 			// LOCK alone is what a process leaves that was killed while making the directory; lost+found is a fresh volume.
 			if n := e.Name(); n != "LOCK" && n != "lost+found" && n != "FORMAT.new" {
-				return fault.New(fault.ForeignData, "%s is not a data directory of %s: it has no FORMAT file but holds %q; nothing was changed, give an empty directory", path, program, n)
+				return 0, fault.New(fault.ForeignData, "%s is not a data directory of %s: it has no FORMAT file but holds %q; nothing was changed, give an empty directory", path, program, n)
 			}
 		}
 		if !make {
-			return fault.New(fault.ForeignData, "%s is not a data directory of %s: it is empty", path, program)
+			return 0, fault.New(fault.ForeignData, "%s is not a data directory of %s: it is empty", path, program)
 		}
-		return writeFormat(path)
+		return 0, nil
 	}
 	if err != nil {
-		return fault.New(fault.InvalidArgument, "the data directory cannot be read: %w", err)
+		return 0, fault.New(fault.InvalidArgument, "the data directory cannot be read: %w", err)
 	}
-	var version int
 	if n, err := fmt.Sscanf(strings.TrimSpace(string(text)), program+" %d", &version); n != 1 || err != nil {
-		return fault.New(fault.ForeignData, "%s holds data of something else: its FORMAT file says %.60q; nothing was changed", path, text)
+		return 0, fault.New(fault.ForeignData, "%s holds data of something else: its FORMAT file says %.60q; nothing was changed", path, text)
 	}
-	if version != Version {
-		return fault.New(fault.UnsupportedVersion, "the data directory %s has format %d and this program knows format %d; nothing was changed, use the program that wrote it", path, version, Version)
+	if version < Oldest || version > Version {
+		return 0, fault.New(fault.UnsupportedVersion, "the data directory %s has format %d and this program knows formats %d to %d; nothing was changed, use the program that wrote it", path, version, Oldest, Version)
 	}
-	return nil
+	return version, nil
 }
 
 func writeFormat(path string) error {
@@ -112,8 +123,11 @@ func writeFormat(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Log is the folder of the engine.
+// Log is the folder of the engine's log.
 func (d *Dir) Log() string { return filepath.Join(d.path, "log") }
+
+// State is the folder of the engine's state.
+func (d *Dir) State() string { return filepath.Join(d.path, "state") }
 
 // Catalogue is the file of the catalogue.
 func (d *Dir) Catalogue() string { return filepath.Join(d.path, "catalogue.db") }

@@ -6,7 +6,7 @@ import (
 
 // Config bounds the memory of an Engine. The zero value is the default of every field.
 type Config struct {
-	// CacheBytes is the block cache shared by all column families; 0 means 64 MiB.
+	// CacheBytes is the block cache shared by both databases; 0 means 64 MiB.
 	CacheBytes uint64
 	// LogBufferBytes is one of at most three write buffers of the log; 0 means 32 MiB.
 	LogBufferBytes uint64
@@ -35,13 +35,21 @@ func (c *Config) defaults() {
 	}
 }
 
-// options makes the options of the database and of each Family, in order. The caller destroys them after opening.
-func options(cfg Config, cache *grocksdb.Cache) (*grocksdb.Options, [families]*grocksdb.Options, error) {
+// Files in level 0 of the state. It is read by key seldom (whoever changes rows remembers what they were), so many files may wait for
+// one compaction: with rows changed at random each one rewrites the whole state.
+const (
+	stateFilesCompact = 8
+	stateFilesSlow    = 24
+	stateFilesStop    = 36
+)
+
+// databaseOptions makes the options of a database. The caller destroys them.
+func databaseOptions(cfg Config) (*grocksdb.Options, error) {
 	base := grocksdb.NewDefaultOptions()
 	defer base.Destroy()
 	db, err := grocksdb.GetOptionsFromString(base, pinned)
 	if err != nil {
-		return nil, [families]*grocksdb.Options{}, err
+		return nil, err
 	}
 	db.SetCreateIfMissing(!cfg.ReadOnly)
 	db.SetCreateIfMissingColumnFamilies(!cfg.ReadOnly)
@@ -51,35 +59,38 @@ func options(cfg Config, cache *grocksdb.Cache) (*grocksdb.Options, [families]*g
 	db.SetMaxLogFileSize(4 << 20)
 	db.SetStatsDumpPeriodSec(0)
 	db.SetMaxOpenFiles(512)
+	return db, nil
+}
 
-	var each [families]*grocksdb.Options
-	for f := range each {
-		o := grocksdb.NewDefaultOptions()
-		table := grocksdb.NewDefaultBlockBasedTableOptions()
-		table.SetBlockCache(cache)
-		table.SetFormatVersion(5)
-		table.SetBlockSize(16 << 10)
-		table.SetCacheIndexAndFilterBlocks(true)
-		o.SetCompression(grocksdb.NoCompression)
-		switch Family(f) {
-		case Log:
-			o.SetWriteBufferSize(cfg.LogBufferBytes)
-			o.SetMaxWriteBufferNumber(3)
-			o.EnableBlobFiles(true)
-			o.SetMinBlobSize(blobBytes)
-			o.SetBlobCompressionType(grocksdb.NoCompression) // batches are compressed already
-			o.EnableBlobGC(true)
-			o.SetBlobGCAgeCutoff(1.0) // a compaction over an expired segment frees all of it
-		case State:
-			o.SetWriteBufferSize(cfg.StateBufferBytes)
-			o.SetMaxWriteBufferNumber(2)
-			o.SetCompression(grocksdb.LZ4Compression)
-			table.SetFilterPolicy(grocksdb.NewBloomFilter(10))
-		default:
-			o.SetWriteBufferSize(4 << 20)
-		}
-		o.SetBlockBasedTableFactory(table)
-		each[f] = o
+// familyOptions makes the options of a family. The caller destroys them.
+func familyOptions(f Family, cfg Config, cache *grocksdb.Cache) *grocksdb.Options {
+	o := grocksdb.NewDefaultOptions()
+	table := grocksdb.NewDefaultBlockBasedTableOptions()
+	table.SetBlockCache(cache)
+	table.SetFormatVersion(5)
+	table.SetBlockSize(16 << 10)
+	table.SetCacheIndexAndFilterBlocks(true)
+	o.SetCompression(grocksdb.NoCompression)
+	switch f {
+	case Log:
+		o.SetWriteBufferSize(cfg.LogBufferBytes)
+		o.SetMaxWriteBufferNumber(3)
+		o.EnableBlobFiles(true)
+		o.SetMinBlobSize(blobBytes)
+		o.SetBlobCompressionType(grocksdb.NoCompression) // batches are compressed already
+		o.EnableBlobGC(true)
+		o.SetBlobGCAgeCutoff(1.0) // a compaction over an expired segment frees all of it
+	case State:
+		o.SetWriteBufferSize(cfg.StateBufferBytes)
+		o.SetMaxWriteBufferNumber(2)
+		o.SetCompression(grocksdb.LZ4Compression)
+		o.SetLevel0FileNumCompactionTrigger(stateFilesCompact)
+		o.SetLevel0SlowdownWritesTrigger(stateFilesSlow)
+		o.SetLevel0StopWritesTrigger(stateFilesStop)
+		table.SetFilterPolicy(grocksdb.NewBloomFilter(10))
+	default:
+		o.SetWriteBufferSize(4 << 20)
 	}
-	return db, each, nil
+	o.SetBlockBasedTableFactory(table)
+	return o
 }

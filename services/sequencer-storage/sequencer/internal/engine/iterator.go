@@ -4,17 +4,19 @@ import (
 	"github.com/linxGnu/grocksdb"
 )
 
-// Snapshot is the database at one moment. Close it.
+// Snapshot is a family at one moment. Close it.
 type Snapshot struct {
-	e    *Engine
+	home home
+	name string
 	s    *grocksdb.Snapshot
 	read *grocksdb.ReadOptions
 }
 
-// Snapshot pins the present.
-func (e *Engine) Snapshot() *Snapshot {
-	s := &Snapshot{e: e, s: e.db.NewSnapshot(), read: grocksdb.NewDefaultReadOptions()}
+// Snapshot pins the present of a family.
+func (e *Engine) Snapshot(f Family) *Snapshot {
+	s := &Snapshot{home: e.home[f], name: names[f], s: e.home[f].db.NewSnapshot(), read: grocksdb.NewDefaultReadOptions()}
 	s.read.SetVerifyChecksums(true)
+	s.read.SetFillCache(false)
 	s.read.SetSnapshot(s.s)
 	return s
 }
@@ -22,14 +24,14 @@ func (e *Engine) Snapshot() *Snapshot {
 // Close lets the moment go.
 func (s *Snapshot) Close() {
 	s.read.Destroy()
-	s.e.db.ReleaseSnapshot(s.s)
+	s.home.db.ReleaseSnapshot(s.s)
 }
 
 // Get is Engine.Get at the snapshot's moment.
-func (s *Snapshot) Get(f Family, key, buf []byte) ([]byte, bool, error) {
-	v, err := s.e.db.GetCF(s.read, s.e.cf[f], key)
+func (s *Snapshot) Get(key, buf []byte) ([]byte, bool, error) {
+	v, err := s.home.db.GetCF(s.read, s.home.cf, key)
 	if err != nil {
-		return buf, false, translate("reading "+names[f], err)
+		return buf, false, translate("reading "+s.name, err)
 	}
 	defer v.Free()
 	if !v.Exists() {
@@ -50,12 +52,12 @@ func (e *Engine) Scan(f Family) *Iterator {
 	read := grocksdb.NewDefaultReadOptions()
 	read.SetVerifyChecksums(true) // I3
 	read.SetFillCache(false)
-	return &Iterator{it: e.db.NewIteratorCF(read, e.cf[f]), read: read, name: names[f]}
+	return &Iterator{it: e.home[f].db.NewIteratorCF(read, e.home[f].cf), read: read, name: names[f]}
 }
 
-// Scan iterates over the snapshot's moment of a family.
-func (s *Snapshot) Scan(f Family) *Iterator {
-	return &Iterator{it: s.e.db.NewIteratorCF(s.read, s.e.cf[f]), name: names[f]}
+// Scan iterates over the snapshot's moment without filling the cache.
+func (s *Snapshot) Scan() *Iterator {
+	return &Iterator{it: s.home.db.NewIteratorCF(s.read, s.home.cf), name: s.name}
 }
 
 // Seek moves to the first key at or after key; false when there is none, or on an error.

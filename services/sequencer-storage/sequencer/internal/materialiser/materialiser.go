@@ -1,16 +1,3 @@
-// Package materialiser follows the log and keeps the state: latest row per key, and the digest of all rows, record by record.
-//
-//	log ──▶ apply: old element out, new element in ──▶ digest at every batch's end ──▶ readers, notifications
-//	             └─▶ window of changed keys in memory ──▶ one write: rows + mark, without the WAL
-//
-// It works behind the append path and only ever reads what is published. A window is written when it has WindowKeys keys or
-// WindowBytes bytes or is WindowAge old; a key changed ten times meanwhile is written once.
-//
-// Invariants:
-//
-//	I1  what is stored is the state at exactly the stored mark (one atomic write), so after a crash the log is replayed from there.
-//	I2  a digest is only given out for what is published.
-//	I3  a lane whose log cannot be believed is stopped, and its state stays where it was.
 package materialiser
 
 import (
@@ -30,16 +17,23 @@ import (
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
 )
 
-// Bounds of a window. A write of WindowKeys keeps appends waiting for some milliseconds.
 const (
-	WindowKeys  = 2048
-	WindowBytes = 1 << 20
-	WindowAge   = 250 * time.Millisecond
 	// HandedBytes bounds the batches that wait in memory; beyond it they are read back from the log, where they are too.
 	HandedBytes = 8 << 20
+	// DefaultElementBytes is what Config's field is when it is 0.
+	DefaultElementBytes = 64 << 20
 	// turnRecords bounds how long one lane keeps the others waiting.
 	turnRecords = 16 << 10
 )
+
+// Config bounds the memory. The zero value is the default of every field.
+//
+// Besides ElementBytes there are two windows of WindowBytes, two encoded copies of the one that is written, indexes, and HandedBytes: 48 MiB.
+type Config struct {
+	// ElementBytes bounds the table of remembered rows, at 32 bytes a slot of which three in four are used; 0 means 64 MiB, the
+	// rows of 1.5 million keys. Rows beyond it are read when they change.
+	ElementBytes int
+}
 
 // Materialiser keeps the state of all keyed lanes. Safe for concurrent use.
 type Materialiser struct {
@@ -53,15 +47,18 @@ type Materialiser struct {
 	handed  int // bytes in dirty
 	wake    chan struct{}
 
-	mu     sync.Mutex // protects the fields below; held for a turn
-	lanes  map[segment.LaneNumber]*follower
-	keys   int
-	bytes  int
-	oldest time.Time // of the changes in memory; zero when there are none
-	write  engine.Batch
-	raw    []byte
-	key    []byte
-	stored []byte
+	mu       sync.Mutex // protects the fields below; held for a turn
+	lanes    map[segment.LaneNumber]*follower
+	ids      identifier
+	elements *elements
+	window   *window // gathers
+	writing  *window // is being written; nil when none is. It is only read meanwhile
+	spare    *window // is empty; nil while there is a writing one
+	raw      []byte
+	steps    []step
+	missing  []int // steps whose row must be read
+	keys     [][]byte
+	keyBytes []byte
 }
 
 // follower is one lane's state.
@@ -70,19 +67,26 @@ type follower struct {
 	applied lane.Sequence
 	set     digest.Set
 	hasher  *digest.Hasher
-	window  map[string]change
-	moved   bool // since the mark was written
+	// remembered counts the rows of the lane in the table of elements.
+	remembered uint64
+	moved      bool // since the mark was written
 }
 
 // New makes a Materialiser without lanes.
-func New(e *engine.Engine, log *slog.Logger, digested func(*ledger.Lane)) *Materialiser {
-	return &Materialiser{engine: e, log: log, digested: digested, dirty: map[*ledger.Lane][][]byte{}, wake: make(chan struct{}, 1), lanes: map[segment.LaneNumber]*follower{}}
+func New(e *engine.Engine, cfg Config, log *slog.Logger, digested func(*ledger.Lane)) *Materialiser {
+	if cfg.ElementBytes == 0 {
+		cfg.ElementBytes = DefaultElementBytes
+	}
+	return &Materialiser{
+		engine: e, log: log, digested: digested, dirty: map[*ledger.Lane][][]byte{}, wake: make(chan struct{}, 1),
+		lanes: map[segment.LaneNumber]*follower{}, ids: newIdentifier(), elements: newElements(cfg.ElementBytes), window: newWindow(), spare: newWindow(),
+	}
 }
 
 // Add takes a keyed lane in, whose stored state is at mark.
 func (m *Materialiser) Add(l *ledger.Lane, mark staterow.Mark) {
 	m.mu.Lock()
-	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed), window: map[string]change{}}
+	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed)}
 	m.mu.Unlock()
 	l.NoteMark(ledger.Mark{Sequence: mark.Sequence, Set: mark.Set})
 	m.wakeUp(l, nil)
@@ -152,8 +156,8 @@ func (m *Materialiser) turn() (more bool, err error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.keys >= WindowKeys || m.bytes >= WindowBytes || !m.oldest.IsZero() && time.Since(m.oldest) >= WindowAge {
-		err = m.flush()
+	if !m.window.oldest.IsZero() && time.Since(m.window.oldest) >= WindowAge {
+		err = m.seal()
 	}
 	return more, err
 }
@@ -177,12 +181,12 @@ func (m *Materialiser) advance(l *ledger.Lane, handed [][]byte) (behind bool, er
 		if err != nil || h.Base != f.applied+1 || h.Base >= until {
 			break // a gap: the log has it
 		}
-		if err = m.applyBounded(f, &h, b); err != nil {
+		if err = m.apply(f, &h, b); err != nil {
 			break
 		}
 	}
 	if err == nil && f.applied+1 < until {
-		err = reader.Batches(m.engine, l, f.applied+1, until, func(h *batch.Header, b []byte) error { return m.applyBounded(f, h, b) })
+		err = reader.Batches(m.engine, l, f.applied+1, until, func(h *batch.Header, b []byte) error { return m.apply(f, h, b) })
 	}
 	if f.applied > before {
 		m.digested(l)
@@ -191,7 +195,7 @@ func (m *Materialiser) advance(l *ledger.Lane, handed [][]byte) (behind bool, er
 		switch fault.ReasonOf(err) {
 		case fault.Corrupt, fault.Malformed, fault.LaneStopped, fault.UnsupportedVersion, fault.Expired: // I3
 			l.Stop(err)
-			m.forget(l.Number) // a batch may be half applied in memory; nothing of it is written
+			m.forget(l.Number)
 			m.log.Error("a lane is stopped: its log cannot be applied to its state", "stream", l.Stream, "partition", l.ID.Partition, "applied", f.applied, "error", err)
 			return false, nil
 		}
@@ -238,17 +242,65 @@ func (m *Materialiser) Stored(l *ledger.Lane) (at lane.Sequence, ok bool, err er
 	return f.applied, true, m.engine.Flush(engine.State)
 }
 
-// Drop forgets a lane: nothing more is written for it.
-func (m *Materialiser) Drop(n segment.LaneNumber) {
+// Drop forgets a lane: nothing more is written for it when Drop has returned. An error means that the engine cannot be written.
+func (m *Materialiser) Drop(n segment.LaneNumber) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forget(n)
+	return m.written()
 }
 
-// forget is Drop for callers that hold mu.
+// forget takes a lane out of the window too; what is remembered of it makes room in time. Callers hold mu.
 func (m *Materialiser) forget(n segment.LaneNumber) {
-	if f := m.lanes[n]; f != nil {
-		m.keys -= len(f.window)
+	if m.lanes[n] != nil {
+		m.window.forget(n)
 		delete(m.lanes, n)
 	}
+}
+
+// seal begins to write the window with the marks of the lanes in it, as one write (I1), and begins another. Only one is written at a
+// time: seal waits for the one before. Callers hold mu.
+func (m *Materialiser) seal() error {
+	if err := m.written(); err != nil {
+		return err
+	}
+	w := m.window
+	moved := false
+	for n, f := range m.lanes {
+		if f.moved {
+			mark := staterow.Mark{Epoch: f.lane.Epoch, Sequence: f.applied, Set: f.set}
+			w.write.Put(engine.State, staterow.MarkKey(n), mark.Encode())
+			f.moved, moved = false, true
+		}
+	}
+	if !moved {
+		w.reset() // of lanes that are gone
+		return nil
+	}
+	m.window, m.writing, m.spare = m.spare, w, nil
+	go func() { // ends with the write; written waits for it
+		w.encode()
+		w.done <- m.engine.WriteLight(&w.write)
+	}()
+	return nil
+}
+
+// written waits until no window is being written. Callers hold mu.
+func (m *Materialiser) written() error {
+	w := m.writing
+	if w == nil {
+		return nil
+	}
+	err := <-w.done
+	w.reset()
+	m.writing, m.spare = nil, w
+	return err
+}
+
+// flush writes the window and waits for it. Callers hold mu.
+func (m *Materialiser) flush() error {
+	if err := m.seal(); err != nil {
+		return err
+	}
+	return m.written()
 }

@@ -1,108 +1,181 @@
 package materialiser
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
 	"time"
 
-	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
-	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/segment"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
 )
 
-// change is a key's new row; row is nil when the key was deleted.
+// Bounds of a window. The last batch may exceed them.
+const (
+	WindowKeys  = 32 << 10
+	WindowBytes = 8 << 20
+	WindowAge   = 250 * time.Millisecond
+)
+
+// window gathers the rows that changed since the last one, each key once. Not safe for concurrent use.
+type window struct {
+	changes []change
+	places  []uint32 // open addressing by key: 1 + index in changes, 0 when empty; a power of two
+	bytes   []byte   // keys and values of changes, and what was overwritten by longer values
+	oldest  time.Time
+	write   engine.Batch
+	order   []sortItem
+	done    chan error // gets the outcome of its write
+}
+
+// change is a key's new row.
 type change struct {
+	id      keyID
+	lane    segment.LaneNumber // 0 when it is not to be written any more
 	element digest.Element
-	row     []byte
+	key     span
+	value   span // empty when the row is to go
+	room    uint32
 }
 
-// applyBounded is apply, and writes the window when it is full.
-func (m *Materialiser) applyBounded(f *follower, h *batch.Header, b []byte) error {
-	if err := m.apply(f, h, b); err != nil {
-		return err
-	}
-	if m.keys >= WindowKeys || m.bytes >= WindowBytes {
-		return m.flush()
+// span is a part of window.bytes.
+type span struct{ at, length uint32 }
+
+func (w *window) of(s span) []byte { return w.bytes[s.at : s.at+s.length] }
+
+func newWindow() *window {
+	return &window{places: make([]uint32, 1<<10), done: make(chan error, 1)}
+}
+
+func (w *window) full() bool { return len(w.changes) >= WindowKeys || len(w.bytes) >= WindowBytes }
+
+// find gives the pending change of a key, nil when there is none. It is valid until the next call of add.
+func (w *window) find(l segment.LaneNumber, k keyID) *change {
+	if at := w.places[w.place(l, k)]; at != 0 {
+		return &w.changes[at-1]
 	}
 	return nil
 }
 
-// apply takes one batch into the window and the digest.
-func (m *Materialiser) apply(f *follower, h *batch.Header, b []byte) error {
-	if m.oldest.IsZero() {
-		m.oldest = time.Now()
+func (w *window) place(l segment.LaneNumber, k keyID) uint64 {
+	mask := uint64(len(w.places) - 1)
+	for i := k.home(l) & mask; ; i = (i + 1) & mask {
+		at := w.places[i]
+		if at == 0 {
+			return i
+		}
+		if c := &w.changes[at-1]; c.id == k && c.lane == l {
+			return i
+		}
 	}
-	if cap(m.raw) < int(h.RawBytes) {
-		m.raw = make([]byte, h.RawBytes)
-	}
-	f.moved = true
-	err := batch.Walk(b, m.raw, func(r *record.Record) error {
-		old, found, err := m.element(f, r.Key)
-		if err != nil {
-			return err
-		}
-		if found {
-			f.set.Remove(old)
-		}
-		was, pending := f.window[string(r.Key)]
-		now := change{}
-		if !r.Tombstone {
-			now.element = f.hasher.Row(r.Key, uint64(r.Sequence), r.TimeMS, r.Headers, r.Value)
-			f.set.Add(now.element)
-			now.row = staterow.AppendRow(was.row[:0], now.element, r)
-		} else if !found && !pending {
-			return nil // a key that never was
-		}
-		if !pending {
-			m.keys++
-		}
-		m.bytes += len(now.row) - len(was.row)
-		f.window[string(r.Key)] = now
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	f.applied = h.Last()
-	f.lane.NoteMark(ledger.Mark{Sequence: f.applied, Set: f.set}) // I2: reader gives published batches only
-	return nil
 }
 
-// element finds the digest element of a key's present row.
-func (m *Materialiser) element(f *follower, key []byte) (e digest.Element, found bool, err error) {
-	if c, ok := f.window[string(key)]; ok {
-		return c.element, c.row != nil, nil
+// add begins a change of a key that has none.
+func (w *window) add(l segment.LaneNumber, k keyID, key []byte) *change {
+	if 2*len(w.changes) >= len(w.places) {
+		w.places = make([]uint32, 2*len(w.places))
+		for i := range w.changes {
+			w.places[w.place(w.changes[i].lane, w.changes[i].id)] = uint32(i + 1)
+		}
 	}
-	m.key = staterow.RowKey(m.key[:0], f.lane.Number, key)
-	m.stored, found, err = m.engine.Get(engine.State, m.key, m.stored[:0])
-	if err != nil || !found {
-		return e, false, err
-	}
-	e, _, err = staterow.SplitRow(m.stored)
-	return e, true, err
+	at := len(w.bytes)
+	w.bytes = staterow.RowKey(w.bytes, l, key)
+	w.changes = append(w.changes, change{id: k, lane: l, key: span{uint32(at), uint32(len(w.bytes) - at)}})
+	w.places[w.place(l, k)] = uint32(len(w.changes))
+	return &w.changes[len(w.changes)-1]
 }
 
-// flush writes all windows with their marks (I1). Callers hold mu.
-func (m *Materialiser) flush() error {
-	m.write.Reset()
-	for n, f := range m.lanes {
-		if !f.moved {
-			continue
+// set gives c the row r, in the place of its last one when that is long enough.
+func (w *window) set(c *change, e digest.Element, r *record.Record) {
+	at := len(w.bytes)
+	w.bytes = staterow.AppendRow(w.bytes, e, r)
+	length := uint32(len(w.bytes) - at)
+	c.element = e
+	if length <= c.room {
+		copy(w.bytes[c.value.at:], w.bytes[at:])
+		w.bytes = w.bytes[:at]
+		c.value.length = length
+		return
+	}
+	c.value, c.room = span{uint32(at), length}, length
+}
+
+// live reports whether c has a row.
+func (c *change) live() bool { return c.value.length > 0 }
+
+// unset says that the row is to go.
+func (c *change) unset() { c.value.length = 0 }
+
+// forget takes a lane out.
+func (w *window) forget(l segment.LaneNumber) {
+	kept := w.changes
+	w.changes = w.changes[:0]
+	clear(w.places)
+	for _, c := range kept {
+		if c.lane != l {
+			w.changes = append(w.changes, c)
+			w.places[w.place(c.lane, c.id)] = uint32(len(w.changes))
 		}
-		for key, c := range f.window {
-			m.key = staterow.RowKey(m.key[:0], n, []byte(key))
-			if c.row == nil {
-				m.write.Delete(engine.State, m.key)
-			} else {
-				m.write.Put(engine.State, m.key, c.row)
+	}
+}
+
+// reset empties w and keeps its memory.
+func (w *window) reset() {
+	w.changes, w.bytes, w.oldest = w.changes[:0], w.bytes[:0], time.Time{}
+	clear(w.places)
+	w.write.Reset()
+}
+
+// sortItem orders a change by its lane, then by the eight bytes behind what all keys of the lane have in common.
+type sortItem struct {
+	prefix uint64
+	lane   segment.LaneNumber
+	change uint32
+}
+
+// encode adds the changes to w.write, rising by key: a memtable takes neighbours in a third of the time.
+func (w *window) encode() {
+	type common struct{ key []byte }
+	shared := map[segment.LaneNumber]*common{}
+	w.order = w.order[:0]
+	for i := range w.changes {
+		c := &w.changes[i]
+		key := w.of(c.key)
+		if s := shared[c.lane]; s == nil {
+			shared[c.lane] = &common{key}
+		} else if !bytes.HasPrefix(key, s.key) {
+			n := 0
+			for n < len(s.key) && n < len(key) && s.key[n] == key[n] {
+				n++
 			}
+			s.key = s.key[:n]
 		}
-		clear(f.window)
-		mark := staterow.Mark{Epoch: f.lane.Epoch, Sequence: f.applied, Set: f.set}
-		m.write.Put(engine.State, staterow.MarkKey(n), mark.Encode())
-		f.moved = false
+		w.order = append(w.order, sortItem{lane: c.lane, change: uint32(i)})
 	}
-	m.keys, m.bytes, m.oldest = 0, 0, time.Time{}
-	return m.engine.WriteLight(&m.write)
+	for i := range w.order {
+		o := &w.order[i]
+		var eight [8]byte
+		copy(eight[:], w.of(w.changes[o.change].key)[len(shared[o.lane].key):])
+		o.prefix = binary.BigEndian.Uint64(eight[:])
+	}
+	slices.SortFunc(w.order, func(a, b sortItem) int {
+		if a.lane != b.lane {
+			return cmp.Compare(a.lane, b.lane)
+		}
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		return bytes.Compare(w.of(w.changes[a.change].key), w.of(w.changes[b.change].key))
+	})
+	for _, o := range w.order {
+		if c := &w.changes[o.change]; c.live() {
+			w.write.Put(engine.State, w.of(c.key), w.of(c.value))
+		} else {
+			w.write.Delete(engine.State, w.of(c.key))
+		}
+	}
 }

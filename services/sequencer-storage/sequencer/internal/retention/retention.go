@@ -42,8 +42,8 @@ type Env struct {
 	Ledger    *ledger.Ledger
 	// Stored makes the state durable and says how far it is; ok is false for a lane without one.
 	Stored func(*ledger.Lane) (at lane.Sequence, ok bool, err error)
-	// DropState ends the writing of a lane's state.
-	DropState func(segment.LaneNumber)
+	// DropState ends the writing of a lane's state, before it returns.
+	DropState func(segment.LaneNumber) error
 	// Sealed is the highest segment whose extents are in the catalogue.
 	Sealed func() segment.Number
 	// Passed is the lowest cursor of all registered consumers of a lane; ok is false when that is not known.
@@ -184,7 +184,9 @@ func Delete(e *engine.Engine, c *catalogue.Catalogue, n segment.Number, l segmen
 func (s *Sweeper) bury(stream *ledger.Stream, touched map[segment.Number]bool) error {
 	left := false
 	for _, l := range stream.Lanes {
-		s.env.DropState(l.Number)
+		if err := s.env.DropState(l.Number); err != nil {
+			return err
+		}
 		if err := s.wipe(engine.State, staterow.Prefix(l.Number), staterow.Prefix(l.Number+1)); err != nil {
 			return err
 		}

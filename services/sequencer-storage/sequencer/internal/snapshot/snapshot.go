@@ -2,7 +2,7 @@
 //
 // Invariants:
 //
-//	I1  the rows are those of the mark, because both are read in one RocksDB snapshot and were written as one.
+//	I1  the rows are those of the mark, because both are read in one RocksDB snapshot and were written as one write.
 //	I2  rows whose digest elements do not add up to the mark are said to be corrupt before the reader is told it has all.
 package snapshot
 
@@ -24,8 +24,8 @@ type Snapshot struct {
 
 // Take pins the stored state of l.
 func Take(e *engine.Engine, l *ledger.Lane) (*Snapshot, error) {
-	s := &Snapshot{lane: l, snap: e.Snapshot(), mark: staterow.Mark{Epoch: l.Epoch}}
-	stored, found, err := s.snap.Get(engine.State, staterow.MarkKey(l.Number), nil)
+	s := &Snapshot{lane: l, snap: e.Snapshot(engine.State), mark: staterow.Mark{Epoch: l.Epoch}}
+	stored, found, err := s.snap.Get(staterow.MarkKey(l.Number), nil)
 	if err == nil && found {
 		s.mark, err = staterow.ParseMark(stored)
 	}
@@ -44,7 +44,7 @@ func (s *Snapshot) Close() { s.snap.Close() }
 
 // Chunks gives all rows, rising by key, in chunks of about state.TargetChunkBytes. A chunk is the callee's to keep.
 func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
-	it := s.snap.Scan(engine.State)
+	it := s.snap.Scan()
 	defer it.Close()
 	var chunk []byte
 	var count uint32
