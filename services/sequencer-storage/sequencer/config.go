@@ -26,6 +26,10 @@ type Config struct {
 	// ElementBytes bounds what is remembered of the state's rows so that changing one need not read it, 32 bytes a row at three
 	// quarters full; 0 means 64 MiB, which is 1.5 million rows. Windows of changes take up to 48 MiB more.
 	ElementBytes int
+	// TombstoneMaxCount and TombstoneMaxAge bound what is kept of each lane's deleted keys for replicas that were away; 0 means a
+	// million and 30 days. Those that all registered consumers have passed are let go before.
+	TombstoneMaxCount uint64
+	TombstoneMaxAge   time.Duration
 	// RetentionInterval is the time between two rounds of retention; 0 means 5 s.
 	RetentionInterval time.Duration
 	// ExchangeInterval is the time between two exchanges of tails with consumer-state; 0 means 1 s.

@@ -11,7 +11,57 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
 )
+
+// Check finds a tombstone that lies in one of its two places only, and one that is missing in both.
+func TestTombstonesAreChecked(t *testing.T) {
+	whole := t.TempDir()
+	h := open(t, sequencer.Config{Dir: whole})
+	s := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true})
+	h.append(t, s, row{key: "a", value: "1"}, row{key: "b", value: "2"}, row{key: "a", tombstone: true})
+	h.readState(t, s)
+	h.close(t)
+	const number = 1 // lanes are numbered as they were created
+	order, at := staterow.OrderKey(nil, number, 3), staterow.RowKey(nil, number, []byte("a"))
+	for name, keys := range map[string][][]byte{"whole": nil, "no order": {order}, "no row": {at}, "neither": {order, at}} {
+		t.Run(name, func(t *testing.T) {
+			dir := copied(t, whole)
+			e, err := engine.Open(engine.Dirs{Log: filepath.Join(dir, "log"), State: filepath.Join(dir, "state")}, engine.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b engine.Batch
+			for _, key := range keys {
+				b.Delete(engine.State, key)
+			}
+			if len(keys) == 2 { // and the mark agrees
+				stored, _, err := e.Get(engine.State, staterow.MarkKey(number), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mark, err := staterow.ParseMark(stored)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mark.Tombstones = 0
+				b.Put(engine.State, staterow.MarkKey(number), mark.Encode())
+			}
+			if err := e.WriteLight(&b); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Flush(engine.State); err != nil {
+				t.Fatal(err)
+			}
+			e.Close()
+			report, err := sequencer.Check(t.Context(), dir)
+			if err != nil || (len(report.Problems) == 0) != (len(keys) == 0) {
+				t.Fatalf("%+v %v", report, err)
+			}
+		})
+	}
+}
 
 // filled makes a closed directory with two streams, one of whose batches is large enough for a blob file.
 func filled(t *testing.T) (dir string, keyed, plain *streamv1.Stream) {

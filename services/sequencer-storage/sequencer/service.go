@@ -127,7 +127,10 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 			_ = deps.Bus.Publish(n) // a lost hint: pollers see the change
 		}
 	})
-	s.state = materialiser.New(s.engine, materialiser.Config{ElementBytes: s.cfg.ElementBytes}, s.log, s.herald.Digested)
+	s.state = materialiser.New(
+		materialiser.Env{Engine: s.engine, Passed: s.passed.lowest, Digested: s.herald.Digested, Log: s.log},
+		materialiser.Config{ElementBytes: s.cfg.ElementBytes, TombstoneMaxCount: s.cfg.TombstoneMaxCount, TombstoneMaxAge: s.cfg.TombstoneMaxAge},
+	)
 	s.sealer = seal.New(s.catalogue.Seal, s.log, found.Sealed)
 	for _, l := range s.ledger.Lanes() {
 		for _, x := range l.Extents() {

@@ -251,7 +251,7 @@ func TestAppendReadStateAcrossRestart(t *testing.T) {
 	}
 	h.close(t)
 	report, err := sequencer.Check(t.Context(), dir)
-	if err != nil || len(report.Problems) > 0 || report.Records != 6 || report.Replayed != 1 {
+	if err != nil || len(report.Problems) > 0 || report.Records != 6 || report.Replayed != 1 || report.Tombstones != 1 {
 		t.Fatalf("check: %+v %v", report, err)
 	}
 }

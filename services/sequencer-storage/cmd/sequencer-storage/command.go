@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ func command() *cobra.Command {
 		f.Uint64Var(&o.service.ReserveBytes, "reserve-bytes", 128<<20, "free disk space below which appends are refused")
 		f.Uint64Var(&o.service.SegmentBytes, "segment-bytes", 256<<20, "size of a segment, the unit of freeing")
 		f.Uint64Var(&o.service.CacheBytes, "cache-bytes", 64<<20, "block cache of the engine")
+		f.IntVar(&o.service.ElementBytes, "element-bytes", 64<<20, "memory for what is remembered of the state's rows")
+		f.Uint64Var(&o.service.TombstoneMaxCount, "tombstone-max-count", 1_000_000, "deleted keys kept per lane for replicas that were away")
+		f.DurationVar(&o.service.TombstoneMaxAge, "tombstone-max-age", 30*24*time.Hour, "how long deleted keys are kept for them")
 		f.DurationVar(&o.service.RetentionInterval, "retention-interval", 0, "time between two rounds of retention (default 5s)")
 		f.StringVar(&o.setting, "config", "", "YAML file with settings named like the flags")
 	}

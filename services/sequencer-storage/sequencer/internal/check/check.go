@@ -28,14 +28,14 @@ import (
 type Report struct {
 	Streams, Lanes          int
 	Batches, Records, Bytes uint64
-	Rows                    uint64
+	Rows, Tombstones        uint64
 	Replayed                int // lanes whose state was compared with a replay of their whole log
 	Problems                []string
 }
 
 // Lines gives the report for people.
 func (r *Report) Lines() []string {
-	lines := []string{fmt.Sprintf("%d streams, %d lanes: %d batches, %d records, %d bytes; %d state rows, %d states replayed from the log", r.Streams, r.Lanes, r.Batches, r.Records, r.Bytes, r.Rows, r.Replayed)}
+	lines := []string{fmt.Sprintf("%d streams, %d lanes: %d batches, %d records, %d bytes; %d state rows, %d tombstones, %d states replayed from the log", r.Streams, r.Lanes, r.Batches, r.Records, r.Bytes, r.Rows, r.Tombstones, r.Replayed)}
 	for _, p := range r.Problems {
 		lines = append(lines, "problem: "+p)
 	}
@@ -104,8 +104,12 @@ func (r *Report) lane(ctx context.Context, e *engine.Engine, l *ledger.Lane, mar
 	if !l.Keyed {
 		return nil
 	}
-	stored, rows, err := sum(e, l)
-	r.Rows += rows
+	stored, dead, err := sum(e, l)
+	r.Rows += stored.Count
+	r.Tombstones += uint64(len(dead))
+	if err == nil {
+		err = tombstones(e, l, &mark, dead)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -115,25 +119,67 @@ func (r *Report) lane(ctx context.Context, e *engine.Engine, l *ledger.Lane, mar
 		return fmt.Errorf("the state at sequence %d has digest %v, and a replay of the log gives %v", mark.Sequence, stored, replay.set)
 	}
 	if replay.whole {
+		for key, at := range replay.dead {
+			if at > mark.Floor && dead[key].sequence != at {
+				return fmt.Errorf("key %.60q was deleted at sequence %d, and there is no tombstone of it", key, at)
+			}
+		}
 		r.Replayed++
 	}
 	return nil
 }
 
-// sum hashes every stored row of l anew.
-func sum(e *engine.Engine, l *ledger.Lane) (set digest.Set, rows uint64, err error) {
+// tombstone is what stands where a row stood.
+type tombstone struct {
+	sequence lane.Sequence
+	timeMS   int64
+}
+
+// tombstones compares those by order with those by key, and both with the mark.
+func tombstones(e *engine.Engine, l *ledger.Lane, mark *staterow.Mark, dead map[string]tombstone) error {
+	it := e.Scan(engine.State)
+	defer it.Close()
+	n := uint64(0)
+	for ok := it.Seek(staterow.OrderKey(nil, l.Number, 0)); ok && staterow.IsOrder(it.Key(), l.Number); ok = it.Next() {
+		t, err := staterow.ParseOrder(it.Key(), it.Value())
+		if err != nil {
+			return err
+		}
+		n++
+		if t.Sequence <= mark.Floor || t.Sequence > mark.Sequence {
+			return fmt.Errorf("a tombstone is of sequence %d, outside (%d, %d]", t.Sequence, mark.Floor, mark.Sequence)
+		}
+		if d, ok := dead[string(t.Key)]; !ok || d != (tombstone{t.Sequence, t.TimeMS}) {
+			return fmt.Errorf("the tombstone of key %.60q at sequence %d does not stand where its row stood", t.Key, t.Sequence)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if n != uint64(len(dead)) || n != mark.Tombstones {
+		return fmt.Errorf("the state at sequence %d has %d tombstones by key, %d by order and %d by its mark", mark.Sequence, len(dead), n, mark.Tombstones)
+	}
+	return nil
+}
+
+// sum hashes every stored row of l anew and gathers the tombstones by key.
+func sum(e *engine.Engine, l *ledger.Lane) (set digest.Set, dead map[string]tombstone, err error) {
+	dead = map[string]tombstone{}
 	it := e.Scan(engine.State)
 	defer it.Close()
 	h := digest.NewHasher(l.Seed)
 	for ok := it.Seek(staterow.RowKey(nil, l.Number, nil)); ok && staterow.IsRow(it.Key(), l.Number); ok = it.Next() {
+		if at, timeMS, ok := staterow.SplitTombstone(it.Value()); ok {
+			dead[string(it.Key()[len(staterow.RowKey(nil, 0, nil)):])] = tombstone{at, timeMS}
+			continue
+		}
 		element, err := staterow.CheckRow(it.Key(), it.Value(), h)
 		if err != nil {
-			return set, rows, err
+			return set, dead, err
 		}
-		rows++
 		set.Add(element)
 	}
-	return set, rows, it.Err()
+	return set, dead, it.Err()
 }
 
 // replay makes the state anew from the log, keeping one element per key.
@@ -142,24 +188,30 @@ type replay struct {
 	keyed  bool
 	hasher *digest.Hasher
 	by     map[string]digest.Element
+	dead   map[string]lane.Sequence
 	set    digest.Set
 }
 
 func newReplay(l *ledger.Lane) *replay {
-	return &replay{whole: true, keyed: l.Keyed, hasher: digest.NewHasher(l.Seed), by: map[string]digest.Element{}}
+	return &replay{whole: true, keyed: l.Keyed, hasher: digest.NewHasher(l.Seed), by: map[string]digest.Element{}, dead: map[string]lane.Sequence{}}
 }
 
 func (p *replay) apply(r *record.Record, until lane.Sequence) {
 	if !p.keyed || !p.whole || r.Sequence > until {
 		return
 	}
-	if old, ok := p.by[string(r.Key)]; ok {
+	old, lived := p.by[string(r.Key)]
+	if lived {
 		p.set.Remove(old)
 		delete(p.by, string(r.Key))
 	}
 	if r.Tombstone {
+		if lived {
+			p.dead[string(r.Key)] = r.Sequence
+		}
 		return
 	}
+	delete(p.dead, string(r.Key))
 	e := p.hasher.Row(r.Key, uint64(r.Sequence), r.TimeMS, r.Headers, r.Value)
 	p.set.Add(e)
 	p.by[string(r.Key)] = e

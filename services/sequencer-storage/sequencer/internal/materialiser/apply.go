@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
-	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
@@ -16,8 +15,7 @@ import (
 type step struct {
 	record record.Record
 	id     keyID
-	old    digest.Element
-	found  bool
+	old    known
 }
 
 // apply takes one batch into the window and the digest: all of it, or on an error nothing.
@@ -31,8 +29,9 @@ func (m *Materialiser) apply(f *follower, h *batch.Header, b []byte) error {
 	if m.window.oldest.IsZero() {
 		m.window.oldest = time.Now()
 	}
+	nowMS := m.env.Now().UnixMilli()
 	for i := range m.steps {
-		m.take(f, &m.steps[i])
+		m.take(f, &m.steps[i], nowMS)
 	}
 	f.moved = true
 	f.applied = h.Last()
@@ -74,12 +73,12 @@ func (m *Materialiser) lookUp(f *follower) error {
 	m.keyBytes = m.keyBytes[:0]
 	for i := range m.steps {
 		s := &m.steps[i]
-		if s.old, s.found = m.elements.get(l, s.id); s.found || f.remembered == f.set.Count || m.window.find(l, s.id) != nil {
-			continue // I4: when every row of the lane is remembered, what is not is not there
+		if s.old = m.elements.get(l, s.id); s.old.kind != absent || f.remembered == f.set.Count+f.tombstones || m.window.find(l, s.id) != nil {
+			continue // I4: when all of the lane is remembered, what is not is not there
 		}
 		if m.writing != nil {
 			if c := m.writing.find(l, s.id); c != nil {
-				s.old, s.found = c.element, c.live()
+				s.old = c.now
 				continue
 			}
 		}
@@ -91,45 +90,52 @@ func (m *Materialiser) lookUp(f *follower) error {
 	}
 	rest := m.keyBytes
 	for _, i := range m.missing {
-		n := len(staterow.RowKey(nil, l, nil)) + len(m.steps[i].record.Key)
+		n := rowKeyBytes + len(m.steps[i].record.Key)
 		m.keys = append(m.keys, rest[:n])
 		rest = rest[n:]
 	}
-	return m.engine.GetEach(engine.State, m.keys, func(i int, value []byte) error {
+	return m.env.Engine.GetEach(engine.State, m.keys, func(i int, value []byte) error {
 		s := &m.steps[m.missing[i]]
-		var err error
-		s.old, _, err = staterow.SplitRow(value)
-		s.found = err == nil
+		if at, _, ok := staterow.SplitTombstone(value); ok {
+			s.old = deadAt(at)
+			return nil
+		}
+		e, _, err := staterow.SplitRow(value)
+		s.old = known{live, e}
 		return err
 	})
 }
 
 // take applies one record.
-func (m *Materialiser) take(f *follower, s *step) {
+func (m *Materialiser) take(f *follower, s *step, nowMS int64) {
 	l := f.lane.Number
 	c := m.window.find(l, s.id)
 	if c != nil {
-		s.old, s.found = c.element, c.live()
+		s.old = c.now
 	}
-	if s.found {
-		f.set.Remove(s.old)
-	} else if s.record.Tombstone {
-		return // a key that is not there
+	var now known
+	switch {
+	case !s.record.Tombstone:
+		now = known{live, f.hasher.Row(s.record.Key, uint64(s.record.Sequence), s.record.TimeMS, s.record.Headers, s.record.Value)}
+		f.set.Add(now.element)
+	case s.old.kind == live:
+		now = deadAt(s.record.Sequence)
+		f.tombstones++
+	default:
+		return // nothing is deleted: a tombstone that is there is older and says it to more replicas
+	}
+	switch s.old.kind {
+	case live:
+		f.set.Remove(s.old.element)
+	case dead:
+		f.tombstones--
 	}
 	if c == nil {
 		c = m.window.add(l, s.id, s.record.Key)
+		c.replaced = s.old.deleted()
 	}
-	if s.record.Tombstone {
-		c.unset()
-		if m.elements.remove(l, s.id) {
-			f.remembered--
-		}
-		return
-	}
-	e := f.hasher.Row(s.record.Key, uint64(s.record.Sequence), s.record.TimeMS, s.record.Headers, s.record.Value)
-	f.set.Add(e)
-	m.window.set(c, e, &s.record)
-	added, gone := m.elements.put(l, s.id, e)
+	m.window.set(c, now, &s.record, nowMS)
+	added, gone := m.elements.put(l, s.id, now)
 	if added {
 		f.remembered++
 	}

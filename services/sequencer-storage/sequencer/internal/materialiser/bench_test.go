@@ -32,7 +32,9 @@ func benchApply(b *testing.B, bytes, keys int) {
 		b.Fatal(err)
 	}
 	defer e.Close()
-	m := materialiser.New(e, materialiser.Config{}, slog.New(slog.DiscardHandler), func(*ledger.Lane) {})
+	m := materialiser.New(materialiser.Env{
+		Engine: e, Passed: func(lane.ID) (lane.Sequence, bool) { return 0, false }, Digested: func(*ledger.Lane) {}, Log: slog.New(slog.DiscardHandler),
+	}, materialiser.Config{})
 	l := &ledger.Lane{ID: lane.ID{Stream: 1}, Number: 1, Stream: "bench", Keyed: true, Seed: 1, Epoch: 1}
 	l.Restore(1, 0, batch.Chain{}, nil)
 	m.Add(l, staterow.Mark{Epoch: 1})

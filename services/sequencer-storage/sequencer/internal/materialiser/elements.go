@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/segment"
 )
 
@@ -26,7 +27,31 @@ func (i identifier) of(key []byte) keyID {
 // home is where probing for the key begins.
 func (k keyID) home(l segment.LaneNumber) uint64 { return k.high ^ uint64(l)*0x9e3779b97f4a7c15 }
 
-// elements remembers the digest elements of rows by key, of all lanes, so that changing a row need not read it. It begins small,
+// known is what a key has: nothing, a row or a tombstone. Of a row it is the digest element, of a tombstone the sequence in Hi.
+type known struct {
+	kind    kind
+	element digest.Element
+}
+
+type kind uint8
+
+const (
+	absent kind = iota
+	live
+	dead
+)
+
+func deadAt(s lane.Sequence) known { return known{dead, digest.Element{Hi: uint64(s)}} }
+
+// deleted is the sequence of the tombstone; 0 when there is none.
+func (k known) deleted() lane.Sequence {
+	if k.kind != dead {
+		return 0
+	}
+	return lane.Sequence(k.element.Hi)
+}
+
+// elements remembers what keys have, of all lanes, so that changing a row need not read it. It begins small,
 // doubles up to its bound, and then lets go of others, one for each new one. Not safe for concurrent use.
 type elements struct {
 	slots []slot // a power of two; open addressing, linear probing
@@ -38,7 +63,7 @@ type elements struct {
 // slot is empty when lane is 0: lanes are numbered from 1.
 type slot struct {
 	high    uint64
-	low     uint32
+	low     uint32 // of the keyID, and the lowest bit says that the key is dead
 	lane    segment.LaneNumber
 	element digest.Element
 }
@@ -65,19 +90,26 @@ func (t *elements) find(l segment.LaneNumber, k keyID) (at int, found bool) {
 		if s.lane == 0 {
 			return int(i), false
 		}
-		if s.high == k.high && s.low == k.low && s.lane == l {
+		if s.high == k.high && s.low>>1 == k.low && s.lane == l {
 			return int(i), true
 		}
 	}
 }
 
-func (t *elements) get(l segment.LaneNumber, k keyID) (digest.Element, bool) {
+func (t *elements) get(l segment.LaneNumber, k keyID) known {
 	at, found := t.find(l, k)
-	return t.slots[at].element, found
+	switch s := &t.slots[at]; {
+	case !found:
+		return known{}
+	case s.low&1 == 1:
+		return known{dead, s.element}
+	default:
+		return known{live, s.element}
+	}
 }
 
-// put remembers e. added says that the key was not there, gone whose key was let go for it; 0 when none was.
-func (t *elements) put(l segment.LaneNumber, k keyID, e digest.Element) (added bool, gone segment.LaneNumber) {
+// put remembers what a key has. added says that the key was not there, gone whose key was let go for it; 0 when none was.
+func (t *elements) put(l segment.LaneNumber, k keyID, has known) (added bool, gone segment.LaneNumber) {
 	at, found := t.find(l, k)
 	if !found && t.used >= len(t.slots)/4*3 {
 		if len(t.slots) < t.bound {
@@ -87,7 +119,10 @@ func (t *elements) put(l segment.LaneNumber, k keyID, e digest.Element) (added b
 		}
 		at, _ = t.find(l, k)
 	}
-	t.slots[at] = slot{k.high, k.low, l, e}
+	t.slots[at] = slot{k.high, k.low << 1, l, has.element}
+	if has.kind == dead {
+		t.slots[at].low |= 1
+	}
 	if !found {
 		t.used++
 	}
@@ -118,7 +153,7 @@ func (t *elements) letGo() segment.LaneNumber {
 func (t *elements) empty(at int) {
 	mask := len(t.slots) - 1
 	for i := (at + 1) & mask; t.slots[i].lane != 0; i = (i + 1) & mask {
-		home := int(keyID{t.slots[i].high, t.slots[i].low}.home(t.slots[i].lane)) & mask
+		home := int(keyID{high: t.slots[i].high}.home(t.slots[i].lane)) & mask
 		if (i-home)&mask >= (i-at)&mask { // it may stand at the gap
 			t.slots[at] = t.slots[i]
 			at = i
@@ -133,7 +168,7 @@ func (t *elements) double() {
 	t.slots = make([]slot, 2*len(old))
 	for _, s := range old {
 		if s.lane != 0 {
-			at, _ := t.find(s.lane, keyID{s.high, s.low})
+			at, _ := t.find(s.lane, keyID{s.high, s.low >> 1})
 			t.slots[at] = s
 		}
 	}

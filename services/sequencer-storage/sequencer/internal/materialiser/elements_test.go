@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/segment"
 )
 
@@ -17,7 +18,7 @@ func TestElementsEqualMap(t *testing.T) {
 		lane segment.LaneNumber
 		key  string
 	}
-	model := map[key]digest.Element{}
+	model := map[key]known{}
 	gone := map[segment.LaneNumber]int{}
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range 200_000 {
@@ -31,8 +32,11 @@ func TestElementsEqualMap(t *testing.T) {
 			delete(model, k)
 			continue
 		}
-		e := digest.Element{Hi: uint64(i), Lo: r.Uint64()}
-		_, before := table.get(k.lane, id)
+		e := known{live, digest.Element{Hi: uint64(i), Lo: r.Uint64()}}
+		if r.IntN(3) == 0 {
+			e = deadAt(lane.Sequence(i + 1))
+		}
+		before := table.get(k.lane, id).kind != absent
 		added, other := table.put(k.lane, id, e)
 		if added == before {
 			t.Fatalf("added %v, and it was there: %v", added, before)
@@ -47,9 +51,9 @@ func TestElementsEqualMap(t *testing.T) {
 	}
 	missing, found := map[segment.LaneNumber]int{}, 0
 	for k, e := range model {
-		got, ok := table.get(k.lane, ids.of([]byte(k.key)))
+		got := table.get(k.lane, ids.of([]byte(k.key)))
 		switch {
-		case !ok:
+		case got.kind == absent:
 			missing[k.lane]++
 		case got != e:
 			t.Fatalf("%v is remembered as %v, want %v", k, got, e)

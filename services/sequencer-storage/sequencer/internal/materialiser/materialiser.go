@@ -33,32 +33,58 @@ type Config struct {
 	// ElementBytes bounds the table of remembered rows, at 32 bytes a slot of which three in four are used; 0 means 64 MiB, the
 	// rows of 1.5 million keys. Rows beyond it are read when they change.
 	ElementBytes int
+	// TombstoneMaxCount and TombstoneMaxAge bound a lane's tombstones, whoever has not passed them; 0 means a million and 30 days.
+	TombstoneMaxCount uint64
+	TombstoneMaxAge   time.Duration
+}
+
+func (c *Config) defaults() {
+	if c.ElementBytes == 0 {
+		c.ElementBytes = DefaultElementBytes
+	}
+	if c.TombstoneMaxCount == 0 {
+		c.TombstoneMaxCount = 1_000_000
+	}
+	if c.TombstoneMaxAge == 0 {
+		c.TombstoneMaxAge = 30 * 24 * time.Hour
+	}
+}
+
+// Env is what a Materialiser works with.
+type Env struct {
+	Engine *engine.Engine
+	// Passed is the lowest cursor of all registered consumers of a lane; ok is false when that is not known, or there are none.
+	Passed func(lane.ID) (at lane.Sequence, ok bool)
+	// Digested is told of lanes whose digest moved.
+	Digested func(*ledger.Lane)
+	Log      *slog.Logger
+	// Now is the clock tombstones age by; nil means time.Now.
+	Now func() time.Time
 }
 
 // Materialiser keeps the state of all keyed lanes. Safe for concurrent use.
 type Materialiser struct {
-	engine *engine.Engine
-	log    *slog.Logger
-	// digested is told of lanes whose digest moved.
-	digested func(*ledger.Lane)
+	cfg Config
+	env Env
 
 	dirtyMu sync.Mutex // protects dirty and handed
 	dirty   map[*ledger.Lane][][]byte
 	handed  int // bytes in dirty
 	wake    chan struct{}
 
-	mu       sync.Mutex // protects the fields below; held for a turn
-	lanes    map[segment.LaneNumber]*follower
-	ids      identifier
-	elements *elements
-	window   *window // gathers
-	writing  *window // is being written; nil when none is. It is only read meanwhile
-	spare    *window // is empty; nil while there is a writing one
-	raw      []byte
-	steps    []step
-	missing  []int // steps whose row must be read
-	keys     [][]byte
-	keyBytes []byte
+	mu        sync.Mutex // protects the fields below; held for a turn
+	lanes     map[segment.LaneNumber]*follower
+	ids       identifier
+	elements  *elements
+	window    *window // gathers
+	writing   *window // is being written; nil when none is. It is only read meanwhile
+	spare     *window // is empty; nil while there is a writing one
+	raw       []byte
+	steps     []step
+	missing   []int // steps whose row must be read
+	keys      [][]byte
+	keyBytes  []byte
+	collected time.Time // when tombstones were looked through
 }
 
 // follower is one lane's state.
@@ -67,18 +93,27 @@ type follower struct {
 	applied lane.Sequence
 	set     digest.Set
 	hasher  *digest.Hasher
-	// remembered counts the rows of the lane in the table of elements.
+	// floor and tombstones as in staterow.Mark.
+	floor      lane.Sequence
+	tombstones uint64
+	// remembered counts the rows and tombstones of the lane in the table of elements.
 	remembered uint64
 	moved      bool // since the mark was written
 }
 
+// mark says what the state in memory is.
+func (f *follower) mark() staterow.Mark {
+	return staterow.Mark{Epoch: f.lane.Epoch, Sequence: f.applied, Set: f.set, Floor: f.floor, Tombstones: f.tombstones}
+}
+
 // New makes a Materialiser without lanes.
-func New(e *engine.Engine, cfg Config, log *slog.Logger, digested func(*ledger.Lane)) *Materialiser {
-	if cfg.ElementBytes == 0 {
-		cfg.ElementBytes = DefaultElementBytes
+func New(env Env, cfg Config) *Materialiser {
+	cfg.defaults()
+	if env.Now == nil {
+		env.Now = time.Now
 	}
 	return &Materialiser{
-		engine: e, log: log, digested: digested, dirty: map[*ledger.Lane][][]byte{}, wake: make(chan struct{}, 1),
+		cfg: cfg, env: env, dirty: map[*ledger.Lane][][]byte{}, wake: make(chan struct{}, 1),
 		lanes: map[segment.LaneNumber]*follower{}, ids: newIdentifier(), elements: newElements(cfg.ElementBytes), window: newWindow(), spare: newWindow(),
 	}
 }
@@ -86,7 +121,7 @@ func New(e *engine.Engine, cfg Config, log *slog.Logger, digested func(*ledger.L
 // Add takes a keyed lane in, whose stored state is at mark.
 func (m *Materialiser) Add(l *ledger.Lane, mark staterow.Mark) {
 	m.mu.Lock()
-	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed)}
+	m.lanes[l.Number] = &follower{lane: l, applied: mark.Sequence, set: mark.Set, hasher: digest.NewHasher(l.Seed), floor: mark.Floor, tombstones: mark.Tombstones}
 	m.mu.Unlock()
 	l.NoteMark(ledger.Mark{Sequence: mark.Sequence, Set: mark.Set})
 	m.wakeUp(l, nil)
@@ -124,6 +159,11 @@ func (m *Materialiser) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		left, err := m.collect()
+		if err != nil {
+			return err
+		}
+		more = more || left
 		if more {
 			continue
 		}
@@ -186,17 +226,17 @@ func (m *Materialiser) advance(l *ledger.Lane, handed [][]byte) (behind bool, er
 		}
 	}
 	if err == nil && f.applied+1 < until {
-		err = reader.Batches(m.engine, l, f.applied+1, until, func(h *batch.Header, b []byte) error { return m.apply(f, h, b) })
+		err = reader.Batches(m.env.Engine, l, f.applied+1, until, func(h *batch.Header, b []byte) error { return m.apply(f, h, b) })
 	}
 	if f.applied > before {
-		m.digested(l)
+		m.env.Digested(l)
 	}
 	if err != nil {
 		switch fault.ReasonOf(err) {
 		case fault.Corrupt, fault.Malformed, fault.LaneStopped, fault.UnsupportedVersion, fault.Expired: // I3
 			l.Stop(err)
 			m.forget(l.Number)
-			m.log.Error("a lane is stopped: its log cannot be applied to its state", "stream", l.Stream, "partition", l.ID.Partition, "applied", f.applied, "error", err)
+			m.env.Log.Error("a lane is stopped: its log cannot be applied to its state", "stream", l.Stream, "partition", l.ID.Partition, "applied", f.applied, "error", err)
 			return false, nil
 		}
 		return false, err
@@ -239,7 +279,7 @@ func (m *Materialiser) Stored(l *ledger.Lane) (at lane.Sequence, ok bool, err er
 	if err := m.flush(); err != nil {
 		return 0, false, err
 	}
-	return f.applied, true, m.engine.Flush(engine.State)
+	return f.applied, true, m.env.Engine.Flush(engine.State)
 }
 
 // Drop forgets a lane: nothing more is written for it when Drop has returned. An error means that the engine cannot be written.
@@ -268,8 +308,7 @@ func (m *Materialiser) seal() error {
 	moved := false
 	for n, f := range m.lanes {
 		if f.moved {
-			mark := staterow.Mark{Epoch: f.lane.Epoch, Sequence: f.applied, Set: f.set}
-			w.write.Put(engine.State, staterow.MarkKey(n), mark.Encode())
+			w.write.Put(engine.State, staterow.MarkKey(n), f.mark().Encode())
 			f.moved, moved = false, true
 		}
 	}
@@ -280,7 +319,7 @@ func (m *Materialiser) seal() error {
 	m.window, m.writing, m.spare = m.spare, w, nil
 	go func() { // ends with the write; written waits for it
 		w.encode()
-		w.done <- m.engine.WriteLight(&w.write)
+		w.done <- m.env.Engine.WriteLight(&w.write)
 	}()
 	return nil
 }

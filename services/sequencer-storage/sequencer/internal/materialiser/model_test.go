@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
@@ -24,6 +26,12 @@ import (
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
 )
 
+// fataler is a test or one try of a property.
+type fataler interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // plant is a state and the log it follows; the log is kept whole.
 type plant struct {
 	dir    string
@@ -31,15 +39,20 @@ type plant struct {
 	m      *materialiser.Materialiser
 	lanes  []*ledger.Lane
 	logs   [][][]byte // batches by lane
+	passed [3]lane.Sequence
+	now    time.Time
 }
 
-func (p *plant) open(t *rapid.T, cfg materialiser.Config) {
+func (p *plant) open(t fataler, cfg materialiser.Config) {
 	var err error
 	p.engine, err = engine.Open(engine.Dirs{Log: filepath.Join(p.dir, "log"), State: filepath.Join(p.dir, "state")}, engine.Config{CacheBytes: 1 << 20, LogBufferBytes: 1 << 20, StateBufferBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.m = materialiser.New(p.engine, cfg, slog.New(slog.DiscardHandler), func(*ledger.Lane) {})
+	p.m = materialiser.New(materialiser.Env{
+		Engine: p.engine, Digested: func(*ledger.Lane) {}, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return p.now },
+		Passed: func(id lane.ID) (lane.Sequence, bool) { return p.passed[id.Partition], p.passed[id.Partition] > 0 },
+	}, cfg)
 	for i := range p.logs {
 		l := &ledger.Lane{ID: lane.ID{Stream: 1, Partition: lane.Partition(i)}, Number: segment.LaneNumber(i + 1), Stream: "s", Keyed: true, Seed: 7, Epoch: 1}
 		l.Restore(1, 0, batch.Chain{}, nil)
@@ -62,7 +75,7 @@ func (p *plant) open(t *rapid.T, cfg materialiser.Config) {
 	}
 }
 
-func (p *plant) publish(t *rapid.T, l *ledger.Lane, b []byte) {
+func (p *plant) publish(t fataler, l *ledger.Lane, b []byte) {
 	h, err := batch.ParseHeader(b)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +85,7 @@ func (p *plant) publish(t *rapid.T, l *ledger.Lane, b []byte) {
 }
 
 // append writes a batch to the log, as the committer does.
-func (p *plant) append(t *rapid.T, i int, records []record.Record) {
+func (p *plant) append(t fataler, i int, records []record.Record) {
 	l := p.lanes[i]
 	var d batch.Builder
 	for k := range records {
@@ -92,19 +105,23 @@ func (p *plant) append(t *rapid.T, i int, records []record.Record) {
 }
 
 // verify compares what is stored with what a replay of the log up to the stored mark gives, whatever the mark is.
-func (p *plant) verify(t *rapid.T, i int) lane.Sequence {
+func (p *plant) verify(t fataler, i int) lane.Sequence {
 	s, err := snapshot.Take(p.engine, p.lanes[i])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	want, set, h := map[string]record.Record{}, digest.Set{}, digest.NewHasher(7)
+	want, dead, set, h := map[string]record.Record{}, map[string]staterow.Tombstone{}, digest.Set{}, digest.NewHasher(7)
 	for _, b := range p.logs[i] {
 		if err := batch.Walk(b, nil, func(r *record.Record) error {
 			if r.Sequence <= s.Mark().Sequence {
+				_, lived := want[string(r.Key)]
 				delete(want, string(r.Key))
 				if !r.Tombstone {
 					want[string(r.Key)] = r.Clone()
+					delete(dead, string(r.Key))
+				} else if lived {
+					dead[string(r.Key)] = staterow.Tombstone{Sequence: r.Sequence}
 				}
 			}
 			return nil
@@ -135,6 +152,27 @@ func (p *plant) verify(t *rapid.T, i int) lane.Sequence {
 	if len(want) > 0 {
 		t.Fatalf("lane %d at %d: %d rows are missing", i, s.Mark().Sequence, len(want))
 	}
+	last := s.Mark().Floor
+	if err := s.Tombstones(last, func(x *staterow.Tombstone) error {
+		if d := dead[string(x.Key)]; x.Sequence <= last || d.Sequence != x.Sequence || x.TimeMS > p.now.UnixMilli() {
+			t.Fatalf("lane %d at %d: after %d the tombstone %+v, want %+v", i, s.Mark().Sequence, last, x, d)
+		}
+		last = x.Sequence
+		delete(dead, string(x.Key))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for key, d := range dead {
+		if d.Sequence > s.Mark().Floor {
+			t.Fatalf("lane %d at %d: the tombstone of %q at %d is missing above %d", i, s.Mark().Sequence, key, d.Sequence, s.Mark().Floor)
+		}
+	}
+	if floor := s.Mark().Floor; floor > 0 {
+		if err := s.Tombstones(floor-1, func(*staterow.Tombstone) error { return nil }); !errors.Is(err, fault.Expired) {
+			t.Fatalf("tombstones below the floor: %v", err)
+		}
+	}
 	return s.Mark().Sequence
 }
 
@@ -148,7 +186,10 @@ func TestStoredStateIsThatOfItsMark(t *testing.T) {
 		if rapid.Bool().Draw(rt, "remember all") {
 			cfg.ElementBytes = 0
 		}
-		p := &plant{dir: filepath.Join(root, fmt.Sprint(n)), logs: make([][][]byte, 3)}
+		if rapid.Bool().Draw(rt, "few tombstones") {
+			cfg.TombstoneMaxCount = 20
+		}
+		p := &plant{dir: filepath.Join(root, fmt.Sprint(n)), logs: make([][][]byte, 3), now: time.UnixMilli(1 << 40)}
 		if err := os.Mkdir(p.dir, 0o750); err != nil {
 			rt.Fatal(err)
 		}
@@ -157,7 +198,7 @@ func TestStoredStateIsThatOfItsMark(t *testing.T) {
 		keys := rapid.SampledFrom([]int{5, 100, 3000}).Draw(rt, "keys")
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 2).Draw(rt, "lane")
-			switch rapid.IntRange(0, 7).Draw(rt, "step") {
+			switch rapid.IntRange(0, 8).Draw(rt, "step") {
 			default:
 				records := make([]record.Record, rapid.SampledFrom([]int{1, 10, 700}).Draw(rt, "records"))
 				seed := rapid.IntRange(0, 1<<20).Draw(rt, "seed")
@@ -184,6 +225,12 @@ func TestStoredStateIsThatOfItsMark(t *testing.T) {
 				if err := p.engine.Flush(engine.State); err != nil {
 					rt.Fatal(err)
 				}
+			case 8:
+				p.passed[i] = max(p.passed[i], lane.Sequence(rapid.IntRange(0, int(p.lanes[i].Standing().Tail)).Draw(rt, "passed")))
+				if err := p.m.Collect(); err != nil {
+					rt.Fatal(err)
+				}
+				p.bounded(rt, cfg)
 			case 7: // the state is as it was at the last flush, the log is whole
 				if err := p.crash(rt, cfg); err != nil {
 					rt.Fatal(err)
@@ -202,6 +249,29 @@ func TestStoredStateIsThatOfItsMark(t *testing.T) {
 			}
 		}
 	})
+}
+
+// bounded wants no tombstone stored that is due.
+func (p *plant) bounded(t *rapid.T, cfg materialiser.Config) {
+	for i, l := range p.lanes {
+		s, err := snapshot.Take(p.engine, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := s.Mark()
+		if at.Tombstones > 20 && cfg.TombstoneMaxCount == 20 {
+			t.Fatalf("lane %d has %d tombstones", i, at.Tombstones)
+		}
+		if err := s.Tombstones(at.Floor, func(x *staterow.Tombstone) error {
+			if x.Sequence <= p.passed[i] {
+				t.Fatalf("lane %d: the tombstone at %d is kept, all have passed %d", i, x.Sequence, p.passed[i])
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
 }
 
 // crash copies the files as they lie on the disk, as a power cut would leave them, and opens the copy.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/segment"
@@ -21,6 +21,9 @@ const (
 	WindowAge   = 250 * time.Millisecond
 )
 
+// rowKeyBytes is what stands before the record key in the key of a row.
+var rowKeyBytes = len(staterow.RowKey(nil, 0, nil))
+
 // window gathers the rows that changed since the last one, each key once. Not safe for concurrent use.
 type window struct {
 	changes []change
@@ -32,14 +35,17 @@ type window struct {
 	done    chan error // gets the outcome of its write
 }
 
-// change is a key's new row.
+// change is a key's new row or tombstone.
 type change struct {
-	id      keyID
-	lane    segment.LaneNumber // 0 when it is not to be written any more
-	element digest.Element
-	key     span
-	value   span // empty when the row is to go
-	room    uint32
+	id   keyID
+	lane segment.LaneNumber
+	now  known
+	// replaced is the sequence of the stored tombstone that gives way; 0 when there is none.
+	replaced lane.Sequence
+	timeMS   int64 // of a tombstone
+	key      span
+	value    span
+	room     uint32 // from value.at on
 }
 
 // span is a part of window.bytes.
@@ -89,12 +95,16 @@ func (w *window) add(l segment.LaneNumber, k keyID, key []byte) *change {
 	return &w.changes[len(w.changes)-1]
 }
 
-// set gives c the row r, in the place of its last one when that is long enough.
-func (w *window) set(c *change, e digest.Element, r *record.Record) {
+// set gives c what r leaves behind, in the place of its last value when that is long enough.
+func (w *window) set(c *change, now known, r *record.Record, nowMS int64) {
 	at := len(w.bytes)
-	w.bytes = staterow.AppendRow(w.bytes, e, r)
+	if now.kind == dead {
+		w.bytes = staterow.AppendTombstone(w.bytes, r.Sequence, nowMS)
+	} else {
+		w.bytes = staterow.AppendRow(w.bytes, now.element, r)
+	}
 	length := uint32(len(w.bytes) - at)
-	c.element = e
+	c.now, c.timeMS = now, nowMS
 	if length <= c.room {
 		copy(w.bytes[c.value.at:], w.bytes[at:])
 		w.bytes = w.bytes[:at]
@@ -103,12 +113,6 @@ func (w *window) set(c *change, e digest.Element, r *record.Record) {
 	}
 	c.value, c.room = span{uint32(at), length}, length
 }
-
-// live reports whether c has a row.
-func (c *change) live() bool { return c.value.length > 0 }
-
-// unset says that the row is to go.
-func (c *change) unset() { c.value.length = 0 }
 
 // forget takes a lane out.
 func (w *window) forget(l segment.LaneNumber) {
@@ -172,10 +176,20 @@ func (w *window) encode() {
 		return bytes.Compare(w.of(w.changes[a.change].key), w.of(w.changes[b.change].key))
 	})
 	for _, o := range w.order {
-		if c := &w.changes[o.change]; c.live() {
-			w.write.Put(engine.State, w.of(c.key), w.of(c.value))
-		} else {
-			w.write.Delete(engine.State, w.of(c.key))
+		c := &w.changes[o.change]
+		w.write.Put(engine.State, w.of(c.key), w.of(c.value))
+	}
+	var key, value []byte
+	for i := range w.changes { // apart from the rows, which are neighbours
+		c := &w.changes[i]
+		if c.replaced != 0 {
+			key = staterow.OrderKey(key[:0], c.lane, c.replaced)
+			w.write.Delete(engine.State, key)
+		}
+		if at := c.now.deleted(); at != 0 {
+			key = staterow.OrderKey(key[:0], c.lane, at)
+			value = staterow.AppendOrder(value[:0], c.timeMS, w.of(c.key)[rowKeyBytes:])
+			w.write.Put(engine.State, key, value)
 		}
 	}
 }

@@ -4,11 +4,13 @@
 //
 //	I1  the rows are those of the mark, because both are read in one RocksDB snapshot and were written as one write.
 //	I2  rows whose digest elements do not add up to the mark are said to be corrupt before the reader is told it has all.
+//	I3  the tombstones are those of the same moment, and all above the mark's floor.
 package snapshot
 
 import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
@@ -50,6 +52,9 @@ func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
 	var count uint32
 	var set digest.Set
 	for ok := it.Seek(staterow.RowKey(nil, s.lane.Number, nil)); ok && staterow.IsRow(it.Key(), s.lane.Number); ok = it.Next() {
+		if _, _, dead := staterow.SplitTombstone(it.Value()); dead {
+			continue
+		}
 		e, row, err := staterow.SplitRow(it.Value())
 		if err != nil {
 			return err
@@ -74,6 +79,34 @@ func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
 	}
 	if count > 0 {
 		return send(chunk, count)
+	}
+	return nil
+}
+
+// Tombstones visits all above sequence after, rising by sequence. Their keys are valid during the call. Faults: Expired when some of
+// those asked for were let go, Corrupt when there are not as many as the mark says.
+func (s *Snapshot) Tombstones(after lane.Sequence, visit func(*staterow.Tombstone) error) error {
+	if after < s.mark.Floor {
+		return fault.New(fault.Expired, "what was deleted behind sequence %d is only known behind %d; bootstrap", after, s.mark.Floor)
+	}
+	it := s.snap.Scan()
+	defer it.Close()
+	n := uint64(0)
+	for ok := it.Seek(staterow.OrderKey(nil, s.lane.Number, after+1)); ok && staterow.IsOrder(it.Key(), s.lane.Number); ok = it.Next() {
+		t, err := staterow.ParseOrder(it.Key(), it.Value())
+		if err != nil {
+			return err
+		}
+		n++
+		if err := visit(&t); err != nil {
+			return err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if n > s.mark.Tombstones || after == s.mark.Floor && n != s.mark.Tombstones { // I3
+		return fault.New(fault.Corrupt, "the stored state at sequence %d has %d tombstones behind sequence %d, and %d by its mark", s.mark.Sequence, n, after, s.mark.Tombstones)
 	}
 	return nil
 }

@@ -1,13 +1,18 @@
 // Package staterow is how the state of a keyed lane lies in the engine.
 //
-//	row   key lane u32, 'k', record key   value digest element (16), row in the encoding of libs/message-common/state
-//	mark  key lane u32, 'm'               value epoch, sequence, sum (16), count; big endian
+//	row        key lane u32, 'k', record key     value digest element (16), row in the encoding of libs/message-common/state
+//	tombstone  key lane u32, 'k', record key     value 't', sequence u64, time u64: 17 bytes, and no row is shorter than 22
+//	by order   key lane u32, 't', sequence u64   value time u64, record key; one for every tombstone
+//	mark       key lane u32, 'm'                 value epoch, sequence, sum (16), count, floor, tombstones; u64 each
 //
-// The element is kept so that replacing a row needs no hashing of the old value; the row is kept as it travels.
+// All numbers are big endian. The element is kept so that replacing a row needs no hashing of the old value; the row is kept as it
+// travels. A tombstone stands where the row stood that was deleted at its sequence; digest and count know nothing of it. Format 1 had
+// no tombstones and a mark without the last two: it reads as a state whose tombstones were all let go.
 //
 // Invariants:
 //
-//	I1  rows and mark change in one write: what is stored is the state at exactly the mark's sequence.
+//	I1  rows, tombstones and mark change in one write: what is stored is the state at exactly the mark's sequence.
+//	I2  of every key that was deleted above the mark's floor and not put again there is the tombstone; of others there is none.
 package staterow
 
 import (
@@ -25,6 +30,7 @@ import (
 const (
 	rowTag  = 'k'
 	markTag = 'm'
+	tombTag = 't'
 )
 
 // Prefix is what all keys of a lane begin with.
@@ -63,19 +69,30 @@ type Mark struct {
 	Epoch    lane.Epoch
 	Sequence lane.Sequence
 	Set      digest.Set
+	// Floor is the sequence up to which tombstones were let go (I2); Tombstones is how many there are above it.
+	Floor      lane.Sequence
+	Tombstones uint64
 }
+
+// Lengths of a stored mark.
+const (
+	markBytes        = 56
+	markBytesFormat1 = 40
+)
 
 // Encode gives the stored form.
 func (m Mark) Encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(m.Epoch))
 	b = binary.BigEndian.AppendUint64(b, uint64(m.Sequence))
 	b = m.Set.Sum.Append(b)
-	return binary.BigEndian.AppendUint64(b, m.Set.Count)
+	b = binary.BigEndian.AppendUint64(b, m.Set.Count)
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Floor))
+	return binary.BigEndian.AppendUint64(b, m.Tombstones)
 }
 
-// ParseMark reads what Encode wrote. Fault: Corrupt.
+// ParseMark reads what Encode wrote, now or in format 1. Fault: Corrupt.
 func ParseMark(b []byte) (Mark, error) {
-	if len(b) != 40 {
+	if len(b) != markBytes && len(b) != markBytesFormat1 {
 		return Mark{}, fault.New(fault.Corrupt, "a stored state mark is %d bytes long", len(b))
 	}
 	var m Mark
@@ -83,6 +100,15 @@ func ParseMark(b []byte) (Mark, error) {
 	m.Sequence = lane.Sequence(binary.BigEndian.Uint64(b[8:]))
 	m.Set.Sum, _ = digest.ParseSum(b[16:32])
 	m.Set.Count = binary.BigEndian.Uint64(b[32:])
+	if len(b) == markBytesFormat1 {
+		m.Floor = m.Sequence
+		return m, nil
+	}
+	m.Floor = lane.Sequence(binary.BigEndian.Uint64(b[40:]))
+	m.Tombstones = binary.BigEndian.Uint64(b[48:])
+	if m.Floor > m.Sequence {
+		return Mark{}, fault.New(fault.Corrupt, "a stored state mark at sequence %d has its tombstones' floor at %d", m.Sequence, m.Floor)
+	}
 	return m, nil
 }
 
