@@ -30,6 +30,8 @@ type Config struct {
 	// million and 30 days. Those that all registered consumers have passed are let go before.
 	TombstoneMaxCount uint64
 	TombstoneMaxAge   time.Duration
+	// SnapshotDiskBytes is what kept snapshots may take on disk together, beyond those in use; 0 means 8 GiB.
+	SnapshotDiskBytes uint64
 	// RetentionInterval is the time between two rounds of retention; 0 means 5 s.
 	RetentionInterval time.Duration
 	// ExchangeInterval is the time between two exchanges of tails with consumer-state; 0 means 1 s.
@@ -53,6 +55,9 @@ func (c *Config) check() error {
 	}
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 256 << 20
+	}
+	if c.SnapshotDiskBytes == 0 {
+		c.SnapshotDiskBytes = 8 << 30
 	}
 	if c.RetentionInterval == 0 {
 		c.RetentionInterval = 5 * time.Second

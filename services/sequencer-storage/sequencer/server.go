@@ -236,7 +236,7 @@ func (s *appendServer) ReadState(r *sequencerv1.ReadStateRequest, stream grpc.Se
 }
 
 // damaged stops the lane when err says its bytes are damaged (I4).
-func (s *appendServer) damaged(l *ledger.Lane, err error) error {
+func (s *Service) damaged(l *ledger.Lane, err error) error {
 	if fault.ReasonOf(err) != fault.Corrupt {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/service-kit/life"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/notify"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/archive"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/assign"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/catalogue"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/committer"
@@ -64,6 +65,7 @@ type Service struct {
 	state     *materialiser.Materialiser
 	herald    *herald.Herald
 	sweeper   *retention.Sweeper
+	archive   *archive.Archive
 	consumers consumerv1.ConsumerStateClient // nil when there are none
 	metrics   *metrics
 
@@ -110,6 +112,9 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 	}
 	s.ledger = found.Ledger
 	s.wire(deps, found)
+	if err := s.openArchive(); err != nil {
+		return nil, err
+	}
 	for _, p := range found.Problems {
 		s.log.Error("a lane is not served", "stream", p.Lane.Stream, "partition", p.Lane.ID.Partition, "error", p.Err)
 	}
@@ -163,7 +168,7 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 		Fail:    func(a *assign.Append, err error) { a.Done <- err },
 	})
 	s.sweeper = retention.New(retention.Env{
-		Engine: s.engine, Catalogue: s.catalogue, Ledger: s.ledger, Stored: s.state.Stored, DropState: s.state.Drop,
+		Engine: s.engine, Catalogue: s.catalogue, Ledger: s.ledger, Stored: s.state.Stored, DropState: s.dropState,
 		Sealed: s.sealer.Sealed, Passed: s.passed.lowest, Log: s.log,
 	})
 	s.metrics = newMetrics(deps.Metrics,
@@ -188,9 +193,28 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 		})
 }
 
+// dropState ends what hangs on a lane whose stream was deleted.
+func (s *Service) dropState(n segment.LaneNumber) error {
+	return errors.Join(s.state.Drop(n), s.archive.Forget(n))
+}
+
+// openArchive takes the kept snapshots in.
+func (s *Service) openArchive() error {
+	lanes := map[segment.LaneNumber]bool{}
+	for _, l := range s.ledger.Lanes() {
+		lanes[l.Number] = true
+	}
+	var err error
+	s.archive, err = archive.Open(s.dir.Snapshots(), archive.Env{
+		Catalogue: s.catalogue, Pin: s.pin, FreeBytes: s.dir.FreeBytes, ReserveBytes: s.cfg.ReserveBytes, DiskBytes: s.cfg.SnapshotDiskBytes,
+		Now: time.Now, Log: s.log,
+	}, func(n segment.LaneNumber) bool { return lanes[n] })
+	return err
+}
+
 // Run serves until ctx ends or something fails that only a restart can put right (I5), then closes everything.
 //
-//	start: witness, seal, commit, state, herald, retention, exchange, gRPC
+//	start: witness, seal, herald, state, commit, snapshots, retention, exchange, gRPC
 //	stop:  the other way round: no new calls, then what was accepted is committed, then the state is written
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
@@ -212,6 +236,7 @@ func (s *Service) Run(ctx context.Context) error {
 		life.Part{Name: "herald", Run: s.herald.Run},
 		life.Part{Name: "state", Run: s.state.Run},
 		life.Part{Name: "commit", Run: s.committer.Run},
+		life.Part{Name: "snapshots", Run: s.archive.Run},
 		life.Part{Name: "retention", Run: func(ctx context.Context) error { return s.sweeper.Run(ctx, s.cfg.RetentionInterval) }},
 		life.Part{Name: "exchange", Run: s.exchange},
 		life.Part{Name: "gRPC", Run: func(ctx context.Context) error { return rpc.Serve(ctx, server, l, s.cfg.StopGrace) }},

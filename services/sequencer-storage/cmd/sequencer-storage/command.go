@@ -43,6 +43,7 @@ func command() *cobra.Command {
 		f.StringVar(&o.admin, "admin", "127.0.0.1:7491", "address for /healthz, /readyz and /metrics")
 		f.StringVar(&o.nats, "nats", "", "URL of NATS for notifications; empty: none, readers poll")
 		f.StringVar(&o.consumers, "consumers", "", "address of consumer-state; empty: consumers' cursors are not known")
+		f.Uint64Var(&o.service.SnapshotDiskBytes, "snapshot-disk-bytes", 8<<30, "disk space that kept snapshots may take, beyond those in use")
 		f.Uint64Var(&o.service.ReserveBytes, "reserve-bytes", 128<<20, "free disk space below which appends are refused")
 		f.Uint64Var(&o.service.SegmentBytes, "segment-bytes", 256<<20, "size of a segment, the unit of freeing")
 		f.Uint64Var(&o.service.CacheBytes, "cache-bytes", 64<<20, "block cache of the engine")

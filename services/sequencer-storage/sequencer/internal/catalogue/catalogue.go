@@ -49,6 +49,16 @@ CREATE TABLE IF NOT EXISTS extents (
 	chain    BLOB NOT NULL,
 	PRIMARY KEY (segment, lane)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+	id        BLOB PRIMARY KEY,              -- also the name of its file
+	lane      INTEGER NOT NULL,
+	epoch     INTEGER NOT NULL,
+	sequence  INTEGER NOT NULL,
+	row_count INTEGER NOT NULL,
+	bytes     INTEGER NOT NULL,
+	made_ms   INTEGER NOT NULL,
+	leased_until_ms INTEGER NOT NULL         -- kept at least until then
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS producers (id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, opened_ms INTEGER NOT NULL) WITHOUT ROWID;
 `
 

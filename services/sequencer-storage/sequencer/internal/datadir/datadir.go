@@ -5,6 +5,7 @@
 //	log/        RocksDB: the log
 //	state/      RocksDB: the state; in format 1 it lay in log/
 //	catalogue.db  SQLite
+//	snapshots/  what consumers bootstrap and repair from; can be made anew
 //	witness     tip witness
 //
 // Invariants:
@@ -128,6 +129,9 @@ func (d *Dir) Log() string { return filepath.Join(d.path, "log") }
 
 // State is the folder of the engine's state.
 func (d *Dir) State() string { return filepath.Join(d.path, "state") }
+
+// Snapshots is the folder of snapshots.
+func (d *Dir) Snapshots() string { return filepath.Join(d.path, "snapshots") }
 
 // Catalogue is the file of the catalogue.
 func (d *Dir) Catalogue() string { return filepath.Join(d.path, "catalogue.db") }
