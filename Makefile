@@ -69,7 +69,11 @@ check-generated: tools ## Fail when the committed generated code has drifted; li
 bench: build ## Run the benchmarks
 	go test -run '^$$' -bench . $(addprefix ./,$(addsuffix /...,$(filter-out api e2e,$(MODULES))))
 	cd libs/rsocket/bench && GOWORK=off go test -run '^$$' -bench .
-	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench . -benchtime 1x -count 3
+	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench . -benchtime 1x -count 3 -timeout 60m
+
+.PHONY: bench-peers
+bench-peers: build ## Run the same load through NATS JetStream and Lockstep in turn; prints the ratios
+	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench Beside -benchtime 3x -count 3 -timeout 30m
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end scenarios only

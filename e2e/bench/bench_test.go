@@ -28,9 +28,10 @@ func BenchmarkPublish(b *testing.B) {
 		for _, keys := range []int{0, 100_000} {
 			b.Run(fmt.Sprintf("bytes=%d/keys=%d", bytes, keys), func(b *testing.B) {
 				h := startHouse(b)
-				idle, _ := h.residentMiB(b)
+				idle, _ := residentMiB(b, h.pid)
 				l := load{stream: "s", records: recordCount[bytes], recordBytes: bytes, producers: 4, perRequest: 500, inFlight: 16, distinctKeys: keys}
 				n := 0
+				before := processorTime(b, h.pid)
 				var elapsed time.Duration
 				for b.Loop() {
 					l.stream = fmt.Sprintf("s%d", n)
@@ -40,8 +41,9 @@ func BenchmarkPublish(b *testing.B) {
 					elapsed += time.Since(start)
 					n++
 				}
-				_, peak := h.residentMiB(b)
+				_, peak := residentMiB(b, h.pid)
 				b.ReportMetric(float64(l.records*n)/elapsed.Seconds(), "records/s")
+				b.ReportMetric((processorTime(b, h.pid)-before).Seconds()/float64(l.records*n)*1e6, "cpu-us/record")
 				b.ReportMetric(idle, "idle-MiB")
 				b.ReportMetric(peak, "peak-MiB")
 			})
@@ -72,7 +74,7 @@ func BenchmarkFollow(b *testing.B) {
 					h.race(b, l, followers, lane.Sequence(n*l.records))
 					elapsed += time.Since(start)
 				}
-				_, peak := h.residentMiB(b)
+				_, peak := residentMiB(b, h.pid)
 				b.ReportMetric(float64(l.records*n*consumers)/elapsed.Seconds(), "deliveries/s")
 				b.ReportMetric(peak, "peak-MiB")
 			})
@@ -111,6 +113,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			h.createStream(b, l.stream, false)
 			h.publish(b, l)
 			n := 0
+			before := processorTime(b, h.pid)
 			var elapsed time.Duration
 			for b.Loop() {
 				n++
@@ -122,6 +125,7 @@ func BenchmarkCatchUp(b *testing.B) {
 				elapsed += time.Since(start)
 			}
 			b.ReportMetric(float64(l.records*n)/elapsed.Seconds(), "deliveries/s")
+			b.ReportMetric((processorTime(b, h.pid)-before).Seconds()/float64(l.records*n)*1e6, "cpu-us/record")
 		})
 	}
 }
@@ -147,13 +151,15 @@ func BenchmarkLatency(b *testing.B) {
 		}
 		syncs = append(syncs, fdatasyncs(b, 500)...)
 	}
-	report := func(d []time.Duration, name string) {
-		slices.Sort(d)
-		b.ReportMetric(float64(d[len(d)/2].Microseconds())/1000, name+"-p50-ms")
-		b.ReportMetric(float64(d[len(d)*99/100].Microseconds())/1000, name+"-p99-ms")
-	}
-	report(latencies, "delivery")
-	report(syncs, "fdatasync")
+	reportQuantiles(b, latencies, "delivery")
+	reportQuantiles(b, syncs, "fdatasync")
+}
+
+func reportQuantiles(b *testing.B, d []time.Duration, name string) {
+	b.Helper()
+	slices.Sort(d)
+	b.ReportMetric(float64(d[len(d)/2].Microseconds())/1000, name+"-p50-ms")
+	b.ReportMetric(float64(d[len(d)*99/100].Microseconds())/1000, name+"-p99-ms")
 }
 
 // pace publishes n stamped records, one a request, at rate a second; answers are read beside.
@@ -177,24 +183,31 @@ func (h *house) pace(b *testing.B, stream string, rate, n int) {
 		}
 		answered <- nil
 	}()
+	atRate(rate, n, func() {
+		value := make([]byte, 128)
+		stamp(value)
+		if err := call.Send(&ingestv1.PublishRequest{Stream: stream, Records: []*ingestv1.Record{{Value: value}}}); err != nil {
+			b.Fatal(err)
+		}
+	})
+	if err := <-answered; err != nil {
+		b.Fatal(err)
+	}
+	if err := call.CloseSend(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// atRate calls send n times, rate times a second, in steps of a millisecond.
+func atRate(rate, n int, send func()) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	start := time.Now()
 	for sent := 0; sent < n; {
 		<-tick.C
 		for due := min(n, int(time.Since(start).Seconds()*float64(rate))); sent < due; sent++ {
-			value := make([]byte, 128)
-			stamp(value)
-			if err := call.Send(&ingestv1.PublishRequest{Stream: stream, Records: []*ingestv1.Record{{Value: value}}}); err != nil {
-				b.Fatal(err)
-			}
+			send()
 		}
-	}
-	if err := <-answered; err != nil {
-		b.Fatal(err)
-	}
-	if err := call.CloseSend(); err != nil {
-		b.Fatal(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -73,10 +74,10 @@ func (h *house) createStream(b *testing.B, name string, keyed bool) {
 	}
 }
 
-// residentMiB is the process's resident memory now and at its highest.
-func (h *house) residentMiB(b *testing.B) (now, peak float64) {
+// residentMiB is a process's resident memory now and at its highest.
+func residentMiB(b *testing.B, pid int) (now, peak float64) {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -94,4 +95,25 @@ func (h *house) residentMiB(b *testing.B) (now, peak float64) {
 		return 0
 	}
 	return field("VmRSS"), field("VmHWM")
+}
+
+// processorTime is what a process has used of the processors, to the hundredth of a second. Unlike a rate it hardly depends on who
+// else is busy on the machine.
+func processorTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the name; the first field is then the third
+	fields := strings.Fields(rest)
+	var ticks int64
+	for _, field := range fields[11:13] { // user and system
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }

@@ -25,6 +25,9 @@ type load struct {
 	distinctKeys int
 }
 
+// recordOverheadBytes is more than what is encoded of a record besides key and value.
+const recordOverheadBytes = 16
+
 // publish sends the load and returns when every record was answered durable.
 func (h *house) publish(b *testing.B, l load) {
 	b.Helper()
@@ -59,19 +62,18 @@ func (h *house) produce(b *testing.B, l load, p int) error {
 	sent := make(chan error, 1)
 	go func() { // ends when all is sent or sending failed
 		defer close(window)
-		r := rand.NewChaCha8([32]byte{byte(p)})
-		value := make([]byte, l.recordBytes)
+		keys := rand.New(rand.NewPCG(uint64(p), 1))
+		from := newValues(p)
 		for first := 1; first <= mine; {
 			n := min(l.perRequest, mine-first+1)
-			var body []byte
+			body := make([]byte, 0, n*(l.recordBytes+recordOverheadBytes))
 			var previous int64
 			for range n {
-				rec := record.Record{TimeMS: time.Now().UnixMilli(), Value: value}
+				rec := record.Record{TimeMS: time.Now().UnixMilli()}
 				if l.distinctKeys > 0 {
-					rec.Key = fmt.Appendf(nil, "key-%08d", r.Uint64()%uint64(l.distinctKeys))
-					rec.Value = value[:l.recordBytes-len(rec.Key)]
+					rec.Key = fmt.Appendf(nil, "key-%08d", keys.IntN(l.distinctKeys))
 				}
-				_, _ = r.Read(rec.Value) // never fails; values that cannot be compressed are the hard case
+				rec.Value = from.next(l.recordBytes - len(rec.Key))
 				body = record.Append(body, &rec, previous)
 				previous = rec.TimeMS
 			}

@@ -34,7 +34,7 @@ var oneRoom = map[string]struct {
 }{
 	"github.com/linxGnu/grocksdb":     {[]string{"services/sequencer-storage/"}, "RocksDB is the sequencer's"},
 	"github.com/redis/go-redis/v9":    {[]string{"services/delivery-gateway/"}, "Redis is the gateways' cache and nothing else's"},
-	"github.com/nats-io/nats.go":      {[]string{"libs/service-kit/notify"}, "NATS carries hints, through one door"},
+	"github.com/nats-io/nats.go":      {[]string{"libs/service-kit/notify", "e2e/bench"}, "NATS carries hints, through one door; the benchmarks stand beside JetStream"},
 	"github.com/nats-io/nats-server/": {[]string{"tools/", "e2e/"}, "only lockstep dev embeds a NATS server"},
 	"github.com/rsocket/rsocket-go":   {[]string{"libs/rsocket", "e2e/interop"}, "only its frame codec is used, by our engine"},
 	"github.com/coder/websocket":      {[]string{"libs/rsocket"}, "the engine owns its transports"},
