@@ -50,6 +50,8 @@ func command() *cobra.Command {
 		f.IntVar(&o.service.ElementBytes, "element-bytes", 64<<20, "memory for what is remembered of the state's rows")
 		f.Uint64Var(&o.service.TombstoneMaxCount, "tombstone-max-count", 1_000_000, "deleted keys kept per lane for replicas that were away")
 		f.DurationVar(&o.service.TombstoneMaxAge, "tombstone-max-age", 30*24*time.Hour, "how long deleted keys are kept for them")
+		f.Uint64Var(&o.service.LogBufferBytes, "log-buffer-bytes", 32<<20, "one of at most three write buffers of the log")
+		f.Uint64Var(&o.service.StateBufferBytes, "state-buffer-bytes", 16<<20, "one of at most two write buffers of the state")
 		f.DurationVar(&o.service.RetentionInterval, "retention-interval", 0, "time between two rounds of retention (default 5s)")
 		f.StringVar(&o.setting, "config", "", "YAML file with settings named like the flags")
 	}
