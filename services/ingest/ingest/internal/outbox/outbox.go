@@ -26,7 +26,7 @@ type Config struct {
 }
 
 // Appender hands a batch to the sequencer. Its errors are faults and keep I5 apart: UnknownOutcome when the batch may have been
-// written, anything else when it was not.
+// written, anything else when it was not. The batch is the outbox's again when Append returns.
 type Appender interface {
 	Append(ctx context.Context, in *sequencerv1.AppendRequest) (*sequencerv1.AppendResponse, error)
 }
