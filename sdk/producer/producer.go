@@ -133,6 +133,9 @@ func (p *Producer) Publish(ctx context.Context, r Record, done func(Ack, error))
 // overheadBytes is what a waiting record costs besides its own bytes, about.
 const overheadBytes = 128
 
+// encodedOverheadBytes is more than what a record's encoding has besides its own bytes.
+const encodedOverheadBytes = 32
+
 // PublishWait publishes a record and waits for its fate. When ctx ends first the record may still be stored (fault.UnknownOutcome).
 func (p *Producer) PublishWait(ctx context.Context, r Record) (Ack, error) {
 	type answer struct {

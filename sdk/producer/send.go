@@ -197,7 +197,11 @@ func (p *Producer) requeue() {
 
 // message encodes a request.
 func (p *Producer) message(q *request) *ingestv1.PublishRequest {
-	var body []byte
+	size := 0
+	for _, it := range q.items {
+		size += it.size - overheadBytes + encodedOverheadBytes
+	}
+	body := make([]byte, 0, size)
 	var previousMS int64
 	for _, it := range q.items {
 		body = record.Append(body, &it.record, previousMS)
