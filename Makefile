@@ -15,17 +15,16 @@ TESTFLAGS ?=
 DEMO_DATA ?= $(shell mktemp -d /tmp/lockstep-demo.XXXXXX)
 
 export CGO_ENABLED := 1
+# The workspace with the grocksdb release for the RocksDB installed here; `make setup` writes it (docs/build.md).
+export GOWORK := $(CURDIR)/bin/go.work
 
 .PHONY: help
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Install the compiler and RocksDB where they are missing
+setup: ## Install the compiler and RocksDB where they are missing, and choose the binding for that RocksDB
 	sh tools/setup/system-packages.sh
-
-.PHONY: rocksdb-line
-rocksdb-line: ## Choose the grocksdb version for the RocksDB installed here (Debian 13, Ubuntu)
 	sh tools/setup/rocksdb-line.sh
 
 .PHONY: build
@@ -84,7 +83,7 @@ e2e-compose: build ## Build the images, run docker compose up, walk a record thr
 	bash e2e/compose/run.sh
 
 .PHONY: interop
-interop: ## Try the RSocket engine against rsocket-js (skips without npm)
+interop: setup ## Try the RSocket engine against rsocket-js (skips without npm)
 	bash e2e/interop/run.sh
 
 .PHONY: up
