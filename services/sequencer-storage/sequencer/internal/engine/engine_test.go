@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,8 +41,11 @@ func TestPinnedOptions(t *testing.T) {
 			}
 		}
 	}
-	if v := e.LibraryVersion(); !strings.HasPrefix(v, "7.") {
-		t.Errorf("RocksDB %s runs, the binding is made for 7.8", v)
+	// The lines of tools/setup/rocksdb-line.sh: on another one what the options above mean was never looked at.
+	line := e.LibraryVersion()
+	line = line[:max(0, strings.LastIndexByte(line, '.'))]
+	if !slices.Contains([]string{"7.8", "8.9", "9.10", "9.11"}, line) {
+		t.Errorf("RocksDB %s runs, which is none of the lines tried", e.LibraryVersion())
 	}
 }
 
