@@ -132,9 +132,9 @@ func (k *link) follow(ctx context.Context) error {
 		return nil
 	}
 	for _, at := range k.c.lanes {
-		if k.reached(at) {
+		if k.reached(at) && k.incarnation == 0 {
 			continue
-		}
+		} // a named consumer says in every partition what it has: only that can be acknowledged on a new connection
 		if err := open(at); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ type ClientConfig struct {
 	MaxMessageBytes int
 	// TLS is nil for plain text.
 	TLS credentials.TransportCredentials
+	// Token, when set, goes with every call as `authorization: Bearer`. Over plain text it can be read on the way.
+	Token string
 	// Options come last, for tests that bring their own dialer.
 	Options []grpc.DialOption
 }
@@ -59,6 +61,9 @@ func Dial(target string, cfg ClientConfig) (*grpc.ClientConn, error) {
 			}
 			return faultStream{s}, nil
 		}),
+	}
+	if cfg.Token != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer(cfg.Token)))
 	}
 	return grpc.NewClient(target, append(options, cfg.Options...)...)
 }

@@ -30,7 +30,7 @@ type Config struct {
 
 	// Redis is host:port of the cache shared between gateways. Default none.
 	Redis string
-	// TokensFile lists bearer tokens and what they grant (package grants). Default none: everybody may read everything.
+	// TokensFile lists bearer tokens and what they grant (libs/service-kit/grants). Default none: everybody may read everything.
 	TokensFile string
 	// Name is how this gateway is called in what consumer-state keeps. Default the TCP listener's address.
 	Name string

@@ -13,8 +13,9 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/envelope"
-	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/grants"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 )
@@ -22,10 +23,12 @@ import (
 // connection is one consumer process, over whatever transport it came. It is an rsocket.Responder.
 type connection struct {
 	s       *Service
-	grant   *grants.Grant
+	pass    grants.Pass
 	client  string
 	peer    string
 	version protocol.Version
+	// reach is how far readings that name no incarnation (range, bootstrap, an anonymous subscription) took this process.
+	reach reach.Marks
 
 	ctx    context.Context // ends with the connection; openings of streams live under it
 	cancel context.CancelFunc
@@ -70,11 +73,11 @@ func (s *Service) greet(setup rsocket.Setup) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	grant, err := s.book.Of(token)
+	pass, err := s.book.Admit(token)
 	if err != nil {
 		return nil, err
 	}
-	return &connection{s: s, grant: grant, client: hello.GetClient(), version: version, sessions: make(map[session.Key]*session.Session)}, nil
+	return &connection{s: s, pass: pass, client: hello.GetClient(), version: version, sessions: make(map[session.Key]*session.Session)}, nil
 }
 
 // attached makes one the connection's.

@@ -16,10 +16,11 @@
 //	I1  S5: fresh deliveries of a subscription are exactly previous+1; after a position p the first batch holds p+1.
 //	I2  a batch is encoded once and shared by all connections; a consumer costs a cursor, its credit and its socket.
 //	I3  S8: requests that name an incarnation are served only if it is the live one on that connection.
-//	I4  S7: a cursor above the lane's committed tail, or of another history, is refused before consumer-state hears of it: what
-//	    consumer-state keeps is also storage's witness of what must exist.
-//	I5  S12: with a tokens file, nothing of a stream reaches a connection whose token does not grant it; checked at SETUP and at
-//	    every request that names a stream.
+//	I4  S7: a cursor above what its incarnation was sent on this connection, or had when it subscribed, is refused before consumer-state
+//	    hears of it; so is one above the lane's committed tail or of another history: what consumer-state keeps is also storage's
+//	    witness of what must exist.
+//	I5  S12: with a tokens file, nothing of a stream reaches a connection whose token does not grant it, not its name either; checked at
+//	    SETUP, at every request that names a stream, and for what is open whenever the file changes.
 //	I6  S13: rings, blocks, read-ahead, waiting acks, connections and streams per connection are bounded by Config; over a bound is
 //	    answered, never queued.
 //	I7  NATS, Redis, consumer-state or storage away: what can go on goes on, and all comes back by itself.

@@ -126,6 +126,23 @@ func TestSetupIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("a grant that is taken away", func(t *testing.T) {
+		c, err := rsocket.Dial(t.Context(), h.address(), setup(t, current, "secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(); <-c.Done() }()
+		r := subscribe(t, c, 0, 5)
+		if err := os.WriteFile(tokens, []byte("secret prices\nother prices\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.ends(); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("the open subscription ended with %v", err)
+		}
+		if err := ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, new(deliveryv1.DescribeResponse)); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("describe on the open connection: %v", err)
+		}
+	})
 	t.Run("a stream that was not granted", func(t *testing.T) {
 		h.store.lane.Append(1, 10)
 		c, err := rsocket.Dial(t.Context(), h.address(), setup(t, current, "other"))
@@ -147,6 +164,11 @@ func TestSetupIsRefused(t *testing.T) {
 		}
 		if err := open(t, c, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
 			t.Errorf("bootstrap: %v", err)
+		}
+		// Granted and unknown: what is near and not granted stays unsaid.
+		err = ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "prices"}, new(deliveryv1.DescribeResponse))
+		if !errors.Is(err, fault.UnknownStream) || strings.Contains(err.Error(), "orders") {
+			t.Errorf("describe of an unknown stream: %v", err)
 		}
 	})
 }
@@ -278,12 +300,12 @@ func TestIncarnationsAreFenced(t *testing.T) {
 	if err := ack(first, two, 5); !errors.Is(err, fault.ConsumerFenced) {
 		t.Fatalf("the newer incarnation on the older's connection: %v", err)
 	}
-	if err := ack(second, two, 4); err != nil {
-		t.Fatal(err)
-	}
 	// Attached at another gateway: this one finds out by itself.
 	r2 := follow(second, two)
 	r2.until(5)
+	if err := ack(second, two, 4); err != nil {
+		t.Fatal(err)
+	}
 	h.keeper.locked(func() { h.keeper.incarnations["c1"]++ })
 	if err := r2.ends(); !errors.Is(err, fault.ConsumerFenced) {
 		t.Fatalf("fenced elsewhere, it ended with %v", err)
@@ -476,6 +498,7 @@ func TestAckAheadOfTheTailIsRefused(t *testing.T) {
 	if err := ask(t, c, protocol.RouteAck, request(2, 5), answer); !errors.Is(err, fault.EpochMismatch) {
 		t.Errorf("another epoch: %v", err)
 	}
+	open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", ConsumerId: "c1", Incarnation: attached.GetIncarnation()}, 16).until(10)
 	for _, sequence := range []uint64{1000, 7} { // without an answer, in this order
 		if err := c.FireAndForget(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteAck), Data: message(t, request(1, sequence))}); err != nil {
 			t.Fatal(err)
@@ -483,6 +506,83 @@ func TestAckAheadOfTheTailIsRefused(t *testing.T) {
 	}
 	eventually(t, "the good one arrives", h.keeper.has("c1", 7))
 	if err := ask(t, c, protocol.RouteAck, request(1, 10), answer); err != nil || answer.GetCursors()[0].GetPosition().GetSequence() != 10 {
-		t.Errorf("the tail itself, before any subscription: %v, %v", answer, err)
+		t.Errorf("the tail itself: %v, %v", answer, err)
 	}
+}
+
+// S7: a cursor never passes what the consumer was sent on this connection, or said it had when it came.
+func TestAckBeyondWhatWasDeliveredIsRefused(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(5, 10)
+	attach := func(c *rsocket.Conn, id string) uint64 {
+		t.Helper()
+		out := new(deliveryv1.AttachResponse)
+		if err := ask(t, c, protocol.RouteAttach, &deliveryv1.AttachRequest{Stream: "orders", ConsumerId: id}, out); err != nil {
+			t.Fatal(err)
+		}
+		return out.GetIncarnation()
+	}
+	request := func(id string, incarnation, sequence uint64) *deliveryv1.AckRequest {
+		return &deliveryv1.AckRequest{Stream: "orders", ConsumerId: id, Incarnation: incarnation,
+			Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: 1, Sequence: sequence}}}}
+	}
+	taken := func(c *rsocket.Conn, id string, incarnation, sequence uint64) {
+		t.Helper()
+		if err := ask(t, c, protocol.RouteAck, request(id, incarnation, sequence), new(deliveryv1.AckResponse)); err != nil {
+			t.Errorf("%d: %v", sequence, err)
+		}
+	}
+	refused := func(c *rsocket.Conn, id string, incarnation, sequence uint64) {
+		t.Helper()
+		if err := ask(t, c, protocol.RouteAck, request(id, incarnation, sequence), new(deliveryv1.AckResponse)); !errors.Is(err, fault.InvalidArgument) {
+			t.Errorf("%d: %v", sequence, err)
+		}
+	}
+	subscribe := func(c *rsocket.Conn, id string, incarnation, after uint64) *reading {
+		return open(t, c, protocol.RouteSubscribe, &deliveryv1.SubscribeRequest{Stream: "orders", ConsumerId: id, Incarnation: incarnation,
+			After: &streamv1.Position{Epoch: 1, Sequence: after}}, 16)
+	}
+
+	one := h.dial()
+	inc := attach(one, "c1")
+	refused(one, "c1", inc, 1) // nothing was sent
+	r := subscribe(one, "c1", inc, 0)
+	r.until(5)
+	r.in.Cancel()
+	// Answered behind the CANCEL.
+	if err := ask(t, one, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "orders"}, new(deliveryv1.DescribeResponse)); err != nil {
+		t.Fatal(err)
+	}
+	h.store.lane.Append(5, 10) // committed, and not sent
+	refused(one, "c1", inc, 10)
+	for _, sequence := range []uint64{10, 3} { // without an answer, in this order
+		if err := one.FireAndForget(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteAck), Data: message(t, request("c1", inc, sequence))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the good one arrives, and the other did not", h.keeper.has("c1", 3))
+
+	// A connection later: what the first one delivered may be acknowledged, whether or not consumer-state had heard of it.
+	two := h.dial()
+	inc = attach(two, "c1")
+	taken(two, "c1", inc, 3) // what consumer-state keeps
+	refused(two, "c1", inc, 5)
+	subscribe(two, "c1", inc, 5)
+	taken(two, "c1", inc, 5) // at once behind the subscribe
+	// Another consumer on the same connection gains nothing by it.
+	other := attach(two, "c2")
+	refused(two, "c2", other, 5)
+
+	three := h.dial()
+	inc = attach(three, "c3")
+	refused(three, "c3", inc, 10)
+	if err := open(t, three, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: 1, Until: 6}, 16).ends(); err != nil {
+		t.Fatal(err)
+	}
+	taken(three, "c3", inc, 5)
+	refused(three, "c3", inc, 10)
+	if err := open(t, three, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, 16).ends(); err != nil {
+		t.Fatal(err)
+	}
+	taken(three, "c3", inc, 10)
 }

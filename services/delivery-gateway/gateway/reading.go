@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
@@ -9,8 +10,10 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/subscription"
@@ -55,7 +58,7 @@ func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.S
 }
 
 func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Outbound) (rsocket.Source, error) {
-	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+	if err := c.pass.Check(grants.Read, lane.StreamName(in.GetStream())); err != nil {
 		return nil, err
 	}
 	window := c.s.cfg.WindowBytes
@@ -63,6 +66,8 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 		window = int64(min(in.GetWindowBytes(), uint64(c.s.cfg.MaxWindowBytes)))
 	}
 	sub := subscription.New(out, window, c.s.metrics.delivered)
+	mark := &c.reach
+	said := lane.Position{Epoch: lane.Epoch(in.GetAfter().GetEpoch()), Sequence: lane.Sequence(in.GetAfter().GetSequence())}
 	if in.GetIncarnation() != 0 {
 		one, err := c.sessionOf(in.GetStream(), in.GetConsumerId(), in.GetIncarnation())
 		if err != nil {
@@ -73,9 +78,12 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 			return nil, err
 		}
 		sub.OnClose(leave)
+		mark = &one.Reach
+		// At once, so that an ack behind this request finds it: what a connection before this one delivered may be acknowledged here.
+		mark.Raise(lane.ID{Stream: one.Key.Stream, Partition: lane.Partition(in.GetPartition())}, said)
 	}
 	return sub, c.begin(sub, in.GetStream(), in.GetPartition(), func(ctx context.Context, f *feed.Feed) (subscription.Reading, error) {
-		after := lane.Position{Epoch: lane.Epoch(in.GetAfter().GetEpoch()), Sequence: lane.Sequence(in.GetAfter().GetSequence())}
+		after := said
 		if in.GetFromTail() {
 			at, err := c.s.feeds.Refresh(ctx, f)
 			if err != nil {
@@ -84,12 +92,15 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 			after = lane.Position{Epoch: at.Epoch, Sequence: at.Tail}
 		}
 		after, err := c.settle(ctx, f, after)
-		return subscription.Reading{After: after}, err
+		if err == nil {
+			mark.Raise(f.Lane(), after)
+		}
+		return subscription.Reading{After: after, Sent: raise(mark, f.Lane(), after.Epoch)}, err
 	})
 }
 
 func (c *connection) rangeOf(in *deliveryv1.RangeRequest, out *rsocket.Outbound) (rsocket.Source, error) {
-	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+	if err := c.pass.Check(grants.Read, lane.StreamName(in.GetStream())); err != nil {
 		return nil, err
 	}
 	if in.GetFrom() == 0 || in.GetUntil() != 0 && in.GetUntil() < in.GetFrom() {
@@ -107,12 +118,26 @@ func (c *connection) rangeOf(in *deliveryv1.RangeRequest, out *rsocket.Outbound)
 		if in.GetUntil() != 0 {
 			until = min(until, lane.Sequence(in.GetUntil()))
 		}
-		return subscription.Reading{After: after, Until: until}, err
+		return subscription.Reading{After: after, Until: until, Sent: raise(&c.reach, f.Lane(), after.Epoch)}, err
 	})
+}
+
+// known keeps the names of streams that the caller has no right to out of an answer about an unknown one (I5).
+func (c *connection) known(stream *streamv1.Stream, err error) (*streamv1.Stream, error) {
+	if errors.Is(err, fault.UnknownStream) && !c.pass.Sees(lane.StreamName(fault.Of(err).Detail("near"))) {
+		return nil, fault.New(fault.UnknownStream, "the stream is not found; `lockstep stream list` shows those that are")
+	}
+	return stream, err
+}
+
+// raise makes what a reading tells of everything it sends.
+func raise(mark *reach.Marks, id lane.ID, epoch lane.Epoch) func(lane.Sequence) {
+	return func(last lane.Sequence) { mark.Raise(id, lane.Position{Epoch: epoch, Sequence: last}) }
 }
 
 // begin opens the lane in a task, asks where to read, and starts sub.
 func (c *connection) begin(sub *subscription.Subscription, stream string, partition uint32, where func(context.Context, *feed.Feed) (subscription.Reading, error)) error {
+	sub.OnClose(c.s.book.Watch(c.pass, grants.Read, lane.StreamName(stream), sub.Fail)) // I5
 	started := c.s.task(func(context.Context) {
 		ctx, cancel := context.WithTimeout(c.ctx, openTimeout)
 		defer cancel()
@@ -138,7 +163,7 @@ func (c *connection) begin(sub *subscription.Subscription, stream string, partit
 }
 
 func (c *connection) lane(ctx context.Context, name string, partition uint32) (*feed.Feed, func(), error) {
-	stream, err := c.s.streams.Get(ctx, lane.StreamName(name))
+	stream, err := c.known(c.s.streams.Get(ctx, lane.StreamName(name)))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,7 +198,7 @@ func (c *connection) settle(ctx context.Context, f *feed.Feed, after lane.Positi
 }
 
 func (c *connection) bootstrap(in *deliveryv1.BootstrapRequest, out *rsocket.Outbound) (rsocket.Source, error) {
-	if err := c.grant.Check(lane.StreamName(in.GetStream())); err != nil {
+	if err := c.pass.Check(grants.Read, lane.StreamName(in.GetStream())); err != nil {
 		return nil, err
 	}
 	release, err := c.s.slots.Take()
@@ -183,10 +208,11 @@ func (c *connection) bootstrap(in *deliveryv1.BootstrapRequest, out *rsocket.Out
 	source := bootstrap.New(c.ctx, out)
 	started := c.s.task(func(context.Context) {
 		defer release()
+		defer c.s.book.Watch(c.pass, grants.Read, lane.StreamName(in.GetStream()), source.Fail)()
 		ctx := source.Context()
 		var stream *streamv1.Stream
 		var id lane.ID
-		stream, err := c.s.streams.Get(ctx, lane.StreamName(in.GetStream()))
+		stream, err := c.known(c.s.streams.Get(ctx, lane.StreamName(in.GetStream())))
 		if err == nil {
 			id, err = streams.Lane(stream, in.GetPartition())
 		}
@@ -198,7 +224,7 @@ func (c *connection) bootstrap(in *deliveryv1.BootstrapRequest, out *rsocket.Out
 			source.Closed()
 			return
 		}
-		source.Pump(c.s.storage, lane.StreamName(in.GetStream()), id)
+		source.Pump(c.s.storage, lane.StreamName(in.GetStream()), id, func(at lane.Position) { c.reach.Raise(id, at) })
 	})
 	if !started {
 		release()

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/acks"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/envelope"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
@@ -104,10 +105,10 @@ func (c *connection) take(req rsocket.Payload) error {
 
 func (c *connection) describe(ctx context.Context, in *deliveryv1.DescribeRequest) (*deliveryv1.DescribeResponse, error) {
 	name := lane.StreamName(in.GetStream())
-	if err := c.grant.Check(name); err != nil {
+	if err := c.pass.Check(grants.Read, name); err != nil {
 		return nil, err
 	}
-	stream, err := c.s.streams.Fresh(ctx, name)
+	stream, err := c.known(c.s.streams.Fresh(ctx, name))
 	if err != nil {
 		return nil, err
 	}
@@ -116,13 +117,13 @@ func (c *connection) describe(ctx context.Context, in *deliveryv1.DescribeReques
 
 func (c *connection) attach(ctx context.Context, in *deliveryv1.AttachRequest) (*deliveryv1.AttachResponse, error) {
 	name := lane.StreamName(in.GetStream())
-	if err := c.grant.Check(name); err != nil {
+	if err := c.pass.Check(grants.Read, name); err != nil {
 		return nil, err
 	}
 	if err := lane.CheckName("consumer", in.GetConsumerId()); err != nil {
 		return nil, err
 	}
-	stream, err := c.s.streams.Fresh(ctx, name)
+	stream, err := c.known(c.s.streams.Fresh(ctx, name))
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +137,9 @@ func (c *connection) attach(ctx context.Context, in *deliveryv1.AttachRequest) (
 	one := &session.Session{
 		Key:  session.Key{Stream: lane.StreamID(stream.GetId()), Consumer: lane.ConsumerID(in.GetConsumerId())},
 		Name: name, Incarnation: lane.Incarnation(answer.GetIncarnation()), Owner: c,
+	}
+	for _, kept := range answer.GetCursors() {
+		one.Reach.Raise(lane.ID{Stream: one.Key.Stream, Partition: lane.Partition(kept.GetPartition())}, positionOf(kept))
 	}
 	if err := c.s.sessions.Attach(one); err != nil {
 		return nil, err

@@ -19,12 +19,12 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/acks"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/cache"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/catchup"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
-	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/storage"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
@@ -62,7 +62,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Log == nil || deps.Storage == nil || deps.Consumers == nil {
 		return nil, errors.New("gateway: Deps need Log, Storage and Consumers")
 	}
-	book, err := grants.Load(cfg.TokensFile)
+	book, err := grants.Open(cfg.TokensFile, deps.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (s *Service) Ready() error {
 
 // Run serves until ctx ends or a listener fails.
 //
-//	start: feeds ── touch ── TCP, WebSocket
+//	start: feeds ── tokens, touch ── TCP, WebSocket
 //	stop:  stop accepting, tell consumers to go, wait for them (DrainTimeout) ── farewells, acks flushed ── feeds, catch-up, cache
 func (s *Service) Run(ctx context.Context) error {
 	feedsCtx, stopFeeds := context.WithCancel(context.WithoutCancel(ctx))
@@ -163,6 +163,7 @@ func (s *Service) Run(ctx context.Context) error {
 		g.Go(func() error { return s.serveWebSocket(serveCtx) })
 	}
 	g.Go(func() error { s.touch(serveCtx); return nil })
+	g.Go(func() error { return s.book.Run(serveCtx) })
 	s.serving.Store(true)
 	s.log.Info("delivery-gateway serves", "tcp", s.tcp.Addr().String(), "websocket", fmt.Sprint(s.WebSocketAddress()))
 	<-serveCtx.Done()

@@ -17,6 +17,9 @@ const maxVouching = 4
 
 // passOn forwards an ack nobody waits for. It must not block: what cannot be vouched for at once is done by a task.
 func (c *connection) passOn(a acks.Ack) error {
+	if err := c.delivered(a.Session, a.Cursors); err != nil {
+		return err
+	}
 	if c.s.committed(a.Session.Key.Stream, a.Cursors) {
 		return c.s.acks.Send(a)
 	}
@@ -45,7 +48,7 @@ func (c *connection) passOn(a acks.Ack) error {
 	return nil
 }
 
-// vouch refuses cursors that were never committed (I4). Storage is asked only about what this gateway has not seen itself.
+// vouch refuses cursors that were never committed, or not delivered (I4). Storage is asked only about what this gateway has not seen itself.
 func (c *connection) vouch(ctx context.Context, one *session.Session, cursors []*consumerv1.Cursor) error {
 	for _, cursor := range cursors {
 		if c.s.committed(one.Key.Stream, []*consumerv1.Cursor{cursor}) {
@@ -69,7 +72,31 @@ func (c *connection) vouch(ctx context.Context, one *session.Session, cursors []
 				p.GetSequence(), at.Tail, one.Name, at.Lane.Partition).With("tail", feed.Text(at.Tail))
 		}
 	}
+	return c.delivered(one, cursors)
+}
+
+// delivered refuses cursors above what this incarnation was sent here, or said it has when it subscribed (I4).
+func (c *connection) delivered(one *session.Session, cursors []*consumerv1.Cursor) error {
+	for _, cursor := range cursors {
+		id, at := lane.ID{Stream: one.Key.Stream, Partition: lane.Partition(cursor.GetPartition())}, positionOf(cursor)
+		if at.Sequence == 0 || one.Reach.Covers(id, at) || c.reach.Covers(id, at) {
+			continue
+		}
+		return fault.New(fault.InvalidArgument, "the acknowledged position %v of stream %q, partition %d is beyond %v, up to which incarnation %d of consumer %q was taken on this connection; nothing was stored: subscribe after what you have, then acknowledge",
+			at, one.Name, id.Partition, furthest(one.Reach.At(id), c.reach.At(id)), one.Incarnation, one.Key.Consumer)
+	}
 	return nil
+}
+
+func furthest(a, b lane.Position) lane.Position {
+	if a.Compare(b) < 0 {
+		return b
+	}
+	return a
+}
+
+func positionOf(c *consumerv1.Cursor) lane.Position {
+	return lane.Position{Epoch: lane.Epoch(c.GetPosition().GetEpoch()), Sequence: lane.Sequence(c.GetPosition().GetSequence())}
 }
 
 // committed reports whether every cursor is known here to be within its lane.

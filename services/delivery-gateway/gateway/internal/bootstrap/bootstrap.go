@@ -93,15 +93,16 @@ func (s *Source) Context() context.Context { return s.ctx }
 // Fail ends the stream with err.
 func (s *Source) Fail(err error) { s.out.Fail(refusal.Of(err)) }
 
-// Pump reads the state of a lane until its end, the stream's end, or a failure, which it tells the consumer.
-func (s *Source) Pump(states States, stream lane.StreamName, id lane.ID) {
+// Pump reads the state of a lane until its end, the stream's end, or a failure, which it tells the consumer. whole is told the position
+// of a state before its ending is sent.
+func (s *Source) Pump(states States, stream lane.StreamName, id lane.ID, whole func(lane.Position)) {
 	defer s.cancel()
-	if err := s.pump(states, stream, id); err != nil && s.ctx.Err() == nil {
+	if err := s.pump(states, stream, id, whole); err != nil && s.ctx.Err() == nil {
 		s.Fail(err)
 	}
 }
 
-func (s *Source) pump(states States, stream lane.StreamName, id lane.ID) error {
+func (s *Source) pump(states States, stream lane.StreamName, id lane.ID, whole func(lane.Position)) error {
 	in, err := states.ReadState(s.ctx, stream, id)
 	if err != nil {
 		return err
@@ -130,6 +131,7 @@ func (s *Source) pump(states States, stream lane.StreamName, id lane.ID) error {
 			d.Rows, d.Crc, d.Step = p.Chunk.GetCount(), p.Chunk.GetCrc(), deliveryv1.Delivery_BOOTSTRAP_STEP_CHUNK
 		case *sequencerv1.ReadStateResponse_Ending:
 			d.Digest, d.Step = p.Ending.GetDigest(), deliveryv1.Delivery_BOOTSTRAP_STEP_ENDING
+			whole(lane.Position{Epoch: lane.Epoch(at.Epoch), Sequence: lane.Sequence(at.Tail)})
 		default:
 			continue // a part of a newer minor version
 		}

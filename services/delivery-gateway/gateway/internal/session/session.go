@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
 )
 
 // Key names a consumer of a stream.
@@ -30,6 +31,8 @@ type Session struct {
 	Incarnation lane.Incarnation
 	// Owner tells connections apart; compared only.
 	Owner any
+	// Reach is how far this incarnation was taken.
+	Reach reach.Marks
 
 	// Protected by Registry.mu.
 	members map[*member]struct{}

@@ -30,6 +30,8 @@ type Reading struct {
 	Older *catchup.Reader
 	// After is the position of the last record the consumer has.
 	After lane.Position
+	// Sent, when set, is told the last sequence of everything sent. It must not block.
+	Sent func(lane.Sequence)
 	// Until ends the reading before this sequence; 0 follows without end.
 	Until lane.Sequence
 }
@@ -130,6 +132,9 @@ func (s *Subscription) send(p *parcel.Parcel) (rsocket.Payload, rsocket.Signal) 
 	records := int(p.Last - s.cursor)
 	s.cursor, s.sent = p.Last, true
 	s.window.took(p.Size())
+	if s.reading.Sent != nil {
+		s.reading.Sent(p.Last)
+	}
 	if s.tally != nil {
 		s.tally(records, p.Size())
 	}

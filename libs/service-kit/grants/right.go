@@ -1,0 +1,43 @@
+package grants
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Right is a set of what may be done with a stream.
+type Right uint8
+
+// The rights. They do not include one another.
+const (
+	// Read: follow, replicate, consume; see who consumes.
+	Read Right = 1 << iota
+	// Publish: hand in records.
+	Publish
+	// Manage: create and delete the stream, delete its consumers.
+	Manage
+)
+
+var words = []struct {
+	right Right
+	word  string
+}{{Read, "read"}, {Publish, "publish"}, {Manage, "manage"}}
+
+// String is the word of a single right.
+func (r Right) String() string {
+	for _, w := range words {
+		if w.right == r {
+			return w.word
+		}
+	}
+	return fmt.Sprintf("rights %b", uint8(r))
+}
+
+func parseRight(word string) (Right, error) {
+	for _, w := range words {
+		if w.word == word {
+			return w.right, nil
+		}
+	}
+	return 0, errors.New("the third word is not a list of rights: there are read, publish and manage") // what it is may be a token (I2)
+}
