@@ -11,6 +11,7 @@ import (
 
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/intake"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
 )
@@ -23,6 +24,7 @@ type publishCall struct {
 	server  *server
 	call    grpc.BidiStreamingServer[ingestv1.PublishRequest, ingestv1.PublishResponse]
 	ctx     context.Context // the call's; ends when the handler returns
+	pass    grants.Pass
 	session outbox.Session
 	// window is what may still be read ahead, in bytes.
 	window     *semaphore.Weighted
@@ -60,7 +62,7 @@ func (c *publishCall) read() {
 func (c *publishCall) take(r *ingestv1.PublishRequest) error {
 	c.taking.Lock()
 	defer c.taking.Unlock()
-	q := c.server.in.Take(c.ctx, intake.FromProto(r, &c.session), outbox.Endless)
+	q := c.server.in.Take(c.ctx, intake.FromProto(r, c.pass, &c.session), outbox.Endless)
 	if err := q.Err(); err != nil && fault.ReasonOf(err).Temporary() {
 		c.session.Break()
 	}

@@ -18,6 +18,8 @@ type Config struct {
 	HTTPListener net.Listener
 	// TLS is nil for plain text; it is used for gRPC.
 	TLS credentials.TransportCredentials
+	// TokensFile lists bearer tokens and what they grant (libs/service-kit/grants). Default none: everybody may do everything.
+	TokensFile string
 
 	// LaneBytes bounds what waits for or is at the sequencer for one lane; 8 MiB. Memory of decoded records counts.
 	LaneBytes int64

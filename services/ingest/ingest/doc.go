@@ -20,4 +20,6 @@
 //	I4  memory is bounded: Config.LaneBytes, TotalBytes, StreamReadAheadBytes, MaxRequestBytes, MaxConnections, MaxCalls. At a bound a
 //	    PublishStream is not read any further; a Publish or HTTP post waits for OverloadWait and is answered `overloaded`.
 //	I5  `unknown_outcome` is answered for records that were handed over and not answered (S2), and for nothing else.
+//	I6  with a tokens file, whoever has no right to a stream is refused before anything of a request is looked up or kept, and is told no
+//	    stream's name that it has no right to (S12). A grant is judged at every request, also of an open PublishStream call.
 package ingest

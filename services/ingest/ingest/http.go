@@ -15,7 +15,7 @@ import (
 func (s *Service) serveHTTP(ctx context.Context, l net.Listener) error {
 	handler := web.NewHandler(web.Config{
 		MaxBodyBytes: int64(s.cfg.MaxRequestBytes), TotalBytes: s.cfg.TotalBytes, OverloadWait: s.cfg.OverloadWait,
-	}, s.in, func(records uint32, duplicate bool, err error) {
+	}, s.book, s.in, s.opener.open, func(records uint32, duplicate bool, err error) {
 		if err != nil {
 			s.metrics.refused(records, err)
 			return

@@ -16,7 +16,12 @@ import (
 // post sends body and gives status, header and text of the answer.
 func (h *house) post(t *testing.T, stream, contentType, body string, headers ...string) (int, http.Header, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/v1/streams/"+stream+"/records", strings.NewReader(body))
+	return h.postTo(t, "/v1/streams/"+stream+"/records", contentType, body, headers...)
+}
+
+func (h *house) postTo(t *testing.T, path, contentType, body string, headers ...string) (int, http.Header, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,4 +103,61 @@ func TestPostsAreToldWhenToTryAgain(t *testing.T) {
 			t.Errorf("%s: status %d, want %d; Retry-After %q: %s", reason, got, status, header.Get("Retry-After"), text)
 		}
 	}
+}
+
+// S4 over HTTP: the same post again is answered with the same sequences, and stored once.
+func TestAPostSentAgain(t *testing.T) {
+	h := open(t, ingest.Config{})
+	h.sequencer.create(&streamv1.StreamSpec{Name: "orders", Keyed: true})
+	if status, text := h.openOverHTTP(t, "till-7"); status != 200 || text != `{"producer_id":"till-7","producer_epoch":1}`+"\n" {
+		t.Fatalf("%d %s", status, text)
+	}
+	const body = "{\"key\":\"a\",\"value\":1}\nnonsense\n{\"key\":\"b\",\"value\":2}\n"
+	post := func(epoch, sequence, body string) (int, string) {
+		status, _, text := h.post(t, "orders", "application/x-ndjson", body,
+			"Lockstep-Producer-Id", "till-7", "Lockstep-Producer-Epoch", epoch, "Lockstep-Producer-Sequence", sequence)
+		return status, text
+	}
+	status, first := post("1", "1", body)
+	if status != 207 || strings.Contains(first, "duplicate") || !strings.Contains(first, `{"line":1,"partition":0,"epoch":1,"sequence":1}`) {
+		t.Fatalf("%d %s", status, first)
+	}
+	status, again := post("1", "1", body)
+	if status != 207 || strings.ReplaceAll(again, `,"duplicate":true`, "") != first || strings.Count(again, `"duplicate":true`) != 2 {
+		t.Errorf("again: %d %s\nwant what came first:\n%s", status, again, first)
+	}
+	if status, text := post("1", "4", `{"key":"c","value":3}`); status != 200 || !strings.Contains(text, `"sequence":3}`) {
+		t.Errorf("the next: %d %s", status, text)
+	}
+	if n := len(h.sequencer.stored(1, 0)); n != 3 {
+		t.Errorf("%d records are stored, want 3", n)
+	}
+	if _, text := h.openOverHTTP(t, "till-7"); !strings.Contains(text, `"producer_epoch":2`) {
+		t.Errorf("opened again: %s", text)
+	}
+	if status, text := post("1", "5", `{"key":"c","value":3}`); status != 409 || !strings.Contains(text, "producer_fenced") {
+		t.Errorf("of the older epoch: %d %s", status, text)
+	}
+	if status, text := h.openOverHTTP(t, "till%2F7"); status != 400 {
+		t.Errorf("a producer of a bad name: %d %s", status, text)
+	}
+	for name, headers := range map[string][]string{
+		"one alone":     {"Lockstep-Producer-Id", "p"},
+		"no id":         {"Lockstep-Producer-Epoch", "1", "Lockstep-Producer-Sequence", "1"},
+		"no number":     {"Lockstep-Producer-Id", "p", "Lockstep-Producer-Epoch", "one", "Lockstep-Producer-Sequence", "1"},
+		"sequence zero": {"Lockstep-Producer-Id", "p", "Lockstep-Producer-Epoch", "1", "Lockstep-Producer-Sequence", "0"},
+		"too far":       {"Lockstep-Producer-Id", "p", "Lockstep-Producer-Epoch", "1", "Lockstep-Producer-Sequence", "18446744073709551615"},
+		"bad name":      {"Lockstep-Producer-Id", "p/7", "Lockstep-Producer-Epoch", "1", "Lockstep-Producer-Sequence", "1"},
+	} {
+		if status, _, text := h.post(t, "orders", "application/x-ndjson", body, headers...); status != 400 {
+			t.Errorf("%s: %d %s", name, status, text)
+		}
+	}
+}
+
+// openOverHTTP opens a producer.
+func (h *house) openOverHTTP(t *testing.T, id string, headers ...string) (int, string) {
+	t.Helper()
+	status, _, text := h.postTo(t, "/v1/producers/"+id, "", "", headers...)
+	return status, text
 }

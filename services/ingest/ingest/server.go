@@ -13,6 +13,7 @@ import (
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/intake"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
@@ -21,33 +22,63 @@ import (
 // server speaks ingest.v1.Ingest.
 type server struct {
 	ingestv1.UnimplementedIngestServer
-	cfg       Config
-	in        *intake.Intake
-	sequencer sequencerv1.SequencerClient
-	metrics   *metrics
+	cfg     Config
+	book    *grants.Book
+	in      *intake.Intake
+	opener  opener
+	metrics *metrics
 	// stopping is closed when the service is to stop: open PublishStream calls answer what they read, and end.
 	stopping <-chan struct{}
 	// calls counts the open PublishStream calls.
 	calls atomic.Int64
 }
 
+// admit lets a gRPC caller in (I6).
+func admit(ctx context.Context, book *grants.Book) (grants.Pass, error) {
+	token, err := grants.Bearer(rpc.Authorization(ctx))
+	if err != nil {
+		return grants.Pass{}, err
+	}
+	return book.Admit(token)
+}
+
 func (s *server) OpenProducer(ctx context.Context, r *ingestv1.OpenProducerRequest) (*ingestv1.OpenProducerResponse, error) {
-	id := r.GetProducerId()
+	pass, err := admit(ctx, s.book)
+	if err != nil {
+		return nil, err
+	}
+	id, epoch, err := s.opener.open(ctx, pass, r.GetProducerId())
+	if err != nil {
+		return nil, err
+	}
+	return &ingestv1.OpenProducerResponse{ProducerId: id, ProducerEpoch: epoch}, nil
+}
+
+// opener opens producers, whatever the protocol.
+type opener struct{ sequencer sequencerv1.SequencerClient }
+
+// open gives a producer its next epoch, which fences the older ones; without an id it makes one up. A producer belongs to no stream, so
+// whoever may publish at all may open one.
+func (o opener) open(ctx context.Context, pass grants.Pass, id string) (string, uint64, error) {
+	if err := pass.Anywhere(grants.Publish); err != nil {
+		return "", 0, err
+	}
 	if id == "" {
 		id = "p-" + strings.ToLower(rand.Text())
 	}
 	if err := lane.CheckName("producer", id); err != nil {
-		return nil, err
+		return "", 0, err
 	}
-	answer, err := s.sequencer.OpenProducer(ctx, &sequencerv1.OpenProducerRequest{ProducerId: id})
-	if err != nil {
-		return nil, err
-	}
-	return &ingestv1.OpenProducerResponse{ProducerId: id, ProducerEpoch: answer.GetProducerEpoch()}, nil
+	answer, err := o.sequencer.OpenProducer(ctx, &sequencerv1.OpenProducerRequest{ProducerId: id})
+	return id, answer.GetProducerEpoch(), err
 }
 
 func (s *server) Publish(ctx context.Context, r *ingestv1.PublishRequest) (*ingestv1.PublishResponse, error) {
-	q := s.in.Take(ctx, intake.FromProto(r, nil), outbox.Patience(s.cfg.OverloadWait))
+	pass, err := admit(ctx, s.book)
+	if err != nil {
+		return nil, err
+	}
+	q := s.in.Take(ctx, intake.FromProto(r, pass, nil), outbox.Patience(s.cfg.OverloadWait))
 	select {
 	case <-q.Done():
 	case <-ctx.Done():
@@ -68,8 +99,12 @@ func (s *server) PublishStream(call grpc.BidiStreamingServer[ingestv1.PublishReq
 	if s.calls.Add(1) > s.cfg.MaxCalls { // I4
 		return fault.New(fault.Overloaded, "%d publish calls are open, the most this service takes; nothing was taken: try again in a second, or another ingest", s.cfg.MaxCalls).With("retry_after_ms", "1000")
 	}
+	pass, err := admit(call.Context(), s.book)
+	if err != nil {
+		return err
+	}
 	c := &publishCall{
-		server: s, call: call, ctx: call.Context(),
+		server: s, call: call, ctx: call.Context(), pass: pass,
 		window:     semaphore.NewWeighted(s.cfg.StreamReadAheadBytes),
 		unanswered: make(chan flight, maxUnanswered),
 	}

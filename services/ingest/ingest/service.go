@@ -16,6 +16,7 @@ import (
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/life"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/catalogue"
@@ -42,6 +43,8 @@ type Service struct {
 	known   *catalogue.Catalogue
 	in      *intake.Intake
 	metrics *metrics
+	book    *grants.Book
+	opener  opener
 	// stopping is closed by Run when its context ends.
 	stopping chan struct{}
 }
@@ -59,8 +62,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest metrics: %w", err)
 	}
+	log := deps.Log.With("service", "ingest")
+	book, err := grants.Open(cfg.TokensFile, log)
+	if err != nil {
+		return nil, err
+	}
 	sequencer, source := sequencerv1.NewSequencerClient(deps.Sequencer), sequencerv1.NewCatalogueClient(deps.Sequencer)
-	s := &Service{cfg: cfg, log: deps.Log.With("service", "ingest"), conn: deps.Sequencer, metrics: m, stopping: make(chan struct{})}
+	s := &Service{cfg: cfg, log: log, conn: deps.Sequencer, metrics: m, book: book, stopping: make(chan struct{})}
+	s.opener = opener{sequencer}
 	s.known = catalogue.New(source, cfg.MaxStreamsKept)
 	s.out = outbox.New(outbox.Config{
 		LaneBytes: cfg.LaneBytes, TotalBytes: cfg.TotalBytes, BatchBytes: cfg.BatchBytes, BatchRecords: cfg.BatchRecords,
@@ -68,8 +77,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}, appender{sequencer}, m)
 	s.in = intake.New(s.known, s.out)
 	s.grpc = rpc.NewServer(rpc.ServerConfig{MaxMessageBytes: cfg.MaxRequestBytes, TLS: cfg.TLS}, s.log, deps.Metrics)
-	ingestv1.RegisterIngestServer(s.grpc, &server{cfg: cfg, in: s.in, sequencer: sequencer, metrics: m, stopping: s.stopping})
-	ingestv1.RegisterStreamsServer(s.grpc, &streams{source: source, known: s.known})
+	ingestv1.RegisterIngestServer(s.grpc, &server{cfg: cfg, book: book, in: s.in, opener: s.opener, metrics: m, stopping: s.stopping})
+	ingestv1.RegisterStreamsServer(s.grpc, &streams{book: book, source: source, known: s.known})
 	return s, nil
 }
 
@@ -88,7 +97,7 @@ func (s *Service) Ready() error {
 
 // Run serves until ctx ends, then lets open calls end for Config.Grace.
 //
-//	start: outbox (at New), gRPC, HTTP        stop: HTTP, gRPC, outbox
+//	start: outbox (at New), tokens, gRPC, HTTP        stop: HTTP, gRPC, tokens, outbox
 func (s *Service) Run(ctx context.Context) error {
 	defer s.out.Close()
 	defer context.AfterFunc(ctx, func() { close(s.stopping) })()
@@ -102,6 +111,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.log.Info("ingest takes records", "grpc", g.Addr().String(), "http", h.Addr().String())
 	return life.Run(ctx, s.log,
+		life.Part{Name: "ingest tokens", Run: s.book.Run},
 		life.Part{Name: "ingest gRPC", Run: func(ctx context.Context) error {
 			return rpc.Serve(ctx, s.grpc, netutil.LimitListener(g, s.cfg.MaxConnections), s.cfg.Grace)
 		}},

@@ -41,6 +41,7 @@ func run(ctx context.Context, args []string) error {
 	fs.Int64Var(&cfg.LaneBytes, "lane-bytes", 8<<20, "bound of what waits for one lane, in bytes")
 	fs.Int64Var(&cfg.TotalBytes, "total-bytes", 64<<20, "bound of what waits for all lanes, in bytes")
 	fs.DurationVar(&cfg.OverloadWait, "overload-wait", time.Second, "how long a request waits for room before it is refused")
+	fs.StringVar(&cfg.TokensFile, "tokens-file", "", "bearer tokens and what they grant; empty: open to all")
 	adminAddress := fs.String("admin", "127.0.0.1:7490", "address for health and metrics")
 	sequencer := fs.String("sequencer", "127.0.0.1:7430", "address of sequencer-storage")
 	file := fs.String("config", "", "YAML file of settings")

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +42,11 @@ func New(source Source, maxStreams int) *Catalogue {
 	return &Catalogue{source: source, maxStreams: maxStreams, byName: make(map[lane.StreamName]*list.Element), recent: list.New()}
 }
 
-// Find gives the stream of that name. Faults: InvalidName, UnknownStream (with near names), or why the sequencer could not be asked.
-func (c *Catalogue) Find(ctx context.Context, name lane.StreamName) (*Stream, error) {
+// Sees says which streams the caller may know of.
+type Sees func(lane.StreamName) bool
+
+// Find gives the stream of that name. Faults: InvalidName, UnknownStream (with near names that the caller sees), or why the sequencer could not be asked.
+func (c *Catalogue) Find(ctx context.Context, name lane.StreamName, sees Sees) (*Stream, error) {
 	if s := c.kept(name); s != nil {
 		return s, nil
 	}
@@ -51,7 +55,7 @@ func (c *Catalogue) Find(ctx context.Context, name lane.StreamName) (*Stream, er
 	}
 	answer, err := c.source.GetStream(ctx, &sequencerv1.GetStreamRequest{Name: string(name)})
 	if err != nil {
-		return nil, c.Explain(ctx, name, err)
+		return nil, c.Explain(ctx, name, err, sees)
 	}
 	return c.keep(answer.GetStream())
 }
@@ -102,12 +106,14 @@ func (c *Catalogue) Forget(name lane.StreamName, id lane.StreamID) {
 	}
 }
 
-// Explain adds names that exist to an UnknownStream fault; other errors are returned as they are.
-func (c *Catalogue) Explain(ctx context.Context, name lane.StreamName, err error) error {
-	if !errors.Is(err, fault.UnknownStream) || strings.Contains(err.Error(), "did you mean") {
+// Explain adds names that exist and that the caller sees to an UnknownStream fault, in the place of those the sequencer gave, which does not know
+// who asks; other errors are returned as they are.
+func (c *Catalogue) Explain(ctx context.Context, name lane.StreamName, err error, sees Sees) error {
+	if !errors.Is(err, fault.UnknownStream) {
 		return err
 	}
-	near := near(string(name), c.listNames(ctx))
+	visible := slices.DeleteFunc(slices.Clone(c.listNames(ctx)), func(one string) bool { return !sees(lane.StreamName(one)) })
+	near := near(string(name), visible)
 	if len(near) == 0 {
 		return fault.New(fault.UnknownStream, "stream %q not found: create it with `lockstep stream create`, or see `lockstep stream list`", name)
 	}

@@ -61,7 +61,7 @@ func TestEntriesAreBounded(t *testing.T) {
 	c := New(s, 3)
 	find := func(name string) {
 		t.Helper()
-		if _, err := c.Find(t.Context(), lane.StreamName(name)); err != nil {
+		if _, err := c.Find(t.Context(), lane.StreamName(name), everything); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestWrongNamesAskForTheListSeldom(t *testing.T) {
 		s := &source{names: []string{"orders"}}
 		c := New(s, 3)
 		for range 100 {
-			if _, err := c.Find(t.Context(), "order"); !errors.Is(err, fault.UnknownStream) || fault.Of(err).Detail("near") != "orders" {
+			if _, err := c.Find(t.Context(), "order", everything); !errors.Is(err, fault.UnknownStream) || fault.Of(err).Detail("near") != "orders" {
 				t.Fatal(err)
 			}
 		}
@@ -94,7 +94,7 @@ func TestWrongNamesAskForTheListSeldom(t *testing.T) {
 			t.Errorf("%d lists for 100 wrong names", s.list)
 		}
 		time.Sleep(nearStreamsFor)
-		_, _ = c.Find(t.Context(), "order")
+		_, _ = c.Find(t.Context(), "order", everything)
 		if s.list != 2 {
 			t.Errorf("%d lists after %v, want 2", s.list, nearStreamsFor)
 		}
@@ -117,5 +117,19 @@ func TestALateAnswerDoesNotBringAnOldStreamBack(t *testing.T) {
 	c.Forget("a", 9)
 	if c.kept("a") != nil {
 		t.Error("not forgotten")
+	}
+}
+
+func everything(lane.StreamName) bool { return true }
+
+func TestNearNamesAreThoseTheCallerSees(t *testing.T) {
+	c := New(&source{names: []string{"orders", "order-secrets"}}, 3)
+	_, err := c.Find(t.Context(), "order", func(name lane.StreamName) bool { return name == "orders" })
+	if !errors.Is(err, fault.UnknownStream) || fault.Of(err).Detail("near") != "orders" || strings.Contains(err.Error(), "secrets") {
+		t.Error(err)
+	}
+	_, err = c.Find(t.Context(), "order", func(lane.StreamName) bool { return false })
+	if !errors.Is(err, fault.UnknownStream) || fault.Of(err).Detail("near") != "" || strings.Contains(err.Error(), "orders") {
+		t.Error(err)
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
 )
 
 // FromProto makes the Draft of a gRPC request. The Draft aliases the request.
-func FromProto(r *ingestv1.PublishRequest, session *outbox.Session) Draft {
+func FromProto(r *ingestv1.PublishRequest, pass grants.Pass, session *outbox.Session) Draft {
 	d := Draft{
+		Pass:     pass,
 		Stream:   lane.StreamName(r.GetStream()),
 		Producer: outbox.Producer{ID: r.GetProducerId(), Epoch: r.GetProducerEpoch(), First: r.GetFirstProducerSequence()},
 		Session:  session,

@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/catalogue"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
 )
@@ -27,6 +28,8 @@ func New(streams *catalogue.Catalogue, out *outbox.Outbox) *Intake {
 
 // Draft is what a protocol hands in.
 type Draft struct {
+	// Pass is who hands it in.
+	Pass     grants.Pass
 	Stream   lane.StreamName
 	Producer outbox.Producer
 	// Session keeps this request in order with others of the same call; nil: it stands alone.
@@ -64,6 +67,9 @@ func (in *Intake) Take(ctx context.Context, d Draft, patience outbox.Patience) *
 
 // prepare decodes and checks, and makes the runs.
 func (in *Intake) prepare(ctx context.Context, q *Request, d Draft) (err error) {
+	if err := d.Pass.Check(grants.Publish, d.Stream); err != nil { // before anything is looked up: I5
+		return err
+	}
 	if d.Producer.ID != "" {
 		if err := lane.CheckName("producer", d.Producer.ID); err != nil {
 			return err
@@ -75,7 +81,7 @@ func (in *Intake) prepare(ctx context.Context, q *Request, d Draft) (err error) 
 			return fault.New(fault.InvalidArgument, "the producer sequences of producer %q go beyond the last possible", d.Producer.ID)
 		}
 	}
-	if q.stream, err = in.streams.Find(ctx, d.Stream); err != nil {
+	if q.stream, err = in.streams.Find(ctx, d.Stream, d.Pass.Sees); err != nil {
 		return err
 	}
 	checker := checker{request: q, nowMS: time.Now().UnixMilli()}

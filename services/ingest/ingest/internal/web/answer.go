@@ -20,6 +20,7 @@ type answerLine struct {
 	Partition *lane.Partition `json:"partition,omitempty"`
 	Epoch     lane.Epoch      `json:"epoch,omitempty"`
 	Sequence  lane.Sequence   `json:"sequence,omitempty"`
+	Duplicate bool            `json:"duplicate,omitempty"`
 	Fault     *fault.Fault    `json:"fault,omitempty"`
 }
 
@@ -39,7 +40,7 @@ func answer(w http.ResponseWriter, items []item, outcomes []intake.Outcome) {
 				line.Fault = fault.Of(o.Err)
 				refused, why = refused+1, o.Err
 			} else {
-				line.Partition, line.Epoch, line.Sequence = &o.Partition, o.Epoch, o.FirstSequence+lane.Sequence(n)
+				line.Partition, line.Epoch, line.Sequence, line.Duplicate = &o.Partition, o.Epoch, o.FirstSequence+lane.Sequence(n), o.Duplicate
 				stored++
 			}
 			_ = e.Encode(line) // into memory, of types that encode
@@ -61,6 +62,9 @@ func answer(w http.ResponseWriter, items []item, outcomes []intake.Outcome) {
 // refuse answers a request that was refused as a whole.
 func refuse(w http.ResponseWriter, err error) {
 	retryAfter(w, err)
+	if errors.Is(err, fault.Unauthenticated) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(statusOf(err))
 	_ = json.NewEncoder(w).Encode(struct { // the caller may have gone

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/intake"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
 )
@@ -31,23 +32,37 @@ type Config struct {
 // Count is told what became of records, for metrics; err is nil for stored ones.
 type Count func(records uint32, duplicate bool, err error)
 
+// Open gives a producer its next epoch.
+type Open func(ctx context.Context, pass grants.Pass, id string) (_ string, epoch uint64, err error)
+
 // handler answers posts.
 type handler struct {
 	cfg   Config
+	book  *grants.Book
 	in    *intake.Intake
+	open  Open
 	count Count
 	room  *semaphore.Weighted
 }
 
 // NewHandler makes the handler of all paths.
-func NewHandler(cfg Config, in *intake.Intake, count Count) http.Handler {
-	h := &handler{cfg: cfg, in: in, count: count, room: semaphore.NewWeighted(max(cfg.TotalBytes, cfg.MaxBodyBytes))}
+func NewHandler(cfg Config, book *grants.Book, in *intake.Intake, open Open, count Count) http.Handler {
+	h := &handler{cfg: cfg, book: book, in: in, open: open, count: count, room: semaphore.NewWeighted(max(cfg.TotalBytes, cfg.MaxBodyBytes))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/streams/{stream}/records", h.publish)
+	mux.HandleFunc("POST /v1/producers/{producer}", h.openProducer)
 	return mux
 }
 
 func (h *handler) publish(w http.ResponseWriter, r *http.Request) {
+	pass, err := h.admit(r)
+	if err == nil {
+		err = pass.Check(grants.Publish, lane.StreamName(r.PathValue("stream"))) // before the body is read: I5
+	}
+	if err != nil {
+		refuse(w, err)
+		return
+	}
 	charge := r.ContentLength
 	if charge < 0 || charge > h.cfg.MaxBodyBytes {
 		charge = h.cfg.MaxBodyBytes
@@ -73,7 +88,12 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	q := h.in.Take(r.Context(), draft(r.PathValue("stream"), decoded), outbox.Patience(h.cfg.OverloadWait))
+	who, err := producer(r.Header)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	q := h.in.Take(r.Context(), draft(pass, r.PathValue("stream"), who, decoded), outbox.Patience(h.cfg.OverloadWait))
 	select {
 	case <-q.Done():
 	case <-r.Context().Done():
@@ -92,6 +112,15 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) {
 		h.count(o.Count, o.Duplicate, o.Err)
 	}
 	answer(w, decoded, outcomes)
+}
+
+// admit lets a caller in.
+func (h *handler) admit(r *http.Request) (grants.Pass, error) {
+	token, err := grants.Bearer(r.Header.Get("Authorization"))
+	if err != nil {
+		return grants.Pass{}, err
+	}
+	return h.book.Admit(token)
 }
 
 // item is one record as it came, or why it cannot be one, and how the answer names it.
@@ -138,10 +167,12 @@ func errMedia(format string, args ...any) error {
 }
 
 // draft makes what the intake takes.
-func draft(stream string, items []item) intake.Draft {
+func draft(pass grants.Pass, stream string, who outbox.Producer, items []item) intake.Draft {
 	return intake.Draft{
-		Stream: lane.StreamName(stream),
-		Count:  uint32(len(items)),
+		Pass:     pass,
+		Stream:   lane.StreamName(stream),
+		Producer: who,
+		Count:    uint32(len(items)),
 		Decode: func(into []record.Record, refuse func(int, error)) ([]record.Record, error) {
 			for i := range items {
 				if items[i].err != nil {

@@ -176,6 +176,8 @@ func (x *Index) check(r *Run, ahead map[string]uint64) (refusal Refusal) {
 			run = max(1, min(run, pair.Count-n))
 			if ok {
 				refusal.Duplicates = append(refusal.Duplicates, Duplicate{Offset: uint32(offset + n), Count: uint32(run), First: at})
+			} else if refusal.Fault == nil && (p == nil || s > p.highest()) { // a retry that met its first try in one batch
+				refusal.Fault = fault.New(fault.Unavailable, "producer %q sent sequence %d beside or behind itself in one batch; this copy was not written: send it again, to learn where the other one is", r.Producer, s)
 			} else if refusal.Fault == nil {
 				refusal.Fault = fault.New(fault.OutOfOrder, "producer %q sends sequence %d after %d, and %d is not among its last appends: open the producer anew", r.Producer, s, highest, s)
 			}

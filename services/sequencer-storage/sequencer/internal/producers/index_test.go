@@ -96,6 +96,16 @@ func TestEveryRecordOnce(t *testing.T) {
 	})
 }
 
+// A retry may be gathered into the same batch as its first try. It is refused for now, not for good: the first try is about to be written.
+func TestARetryBesideItsFirstTry(t *testing.T) {
+	x := store{}.load(t)
+	run := producers.Run{Count: 2, Producer: "p", Epoch: 1, Pairs: []producers.Pair{{First: 1, Count: 2}}}
+	refusals := x.Check([]producers.Run{run, run})
+	if len(refusals) != 2 || refusals[0].Fault != nil || refusals[0].Duplicates != nil || !errors.Is(refusals[1].Fault, fault.Unavailable) {
+		t.Fatalf("refusals %+v", refusals)
+	}
+}
+
 func TestBoundsOfMemory(t *testing.T) {
 	kept := store{}
 	x := producers.NewIndex(3)
