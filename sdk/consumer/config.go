@@ -28,6 +28,8 @@ type Config struct {
 	Partitions []lane.Partition
 	// StopAtTail ends the loop without an error when every partition has reached the tail it had when the loop began.
 	StopAtTail bool
+	// Token is the bearer token that grants the stream, where the provider asks for one. Without TLS it can be read on the way.
+	Token string
 	// TLS is for tls:// and wss://; nil means the system's roots.
 	TLS *tls.Config
 	// DialContext replaces the network; nil means the real one.
@@ -57,7 +59,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) session() session.Config {
-	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-consumer", TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
+	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-consumer", Token: c.Token, TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
 }
 
 func (c Config) retry() pause.Schedule {

@@ -21,6 +21,8 @@ type Config struct {
 	// ProducerID is the name under which retries are recognised. The newest producer with an id fences the older ones. Default: the
 	// provider makes one up.
 	ProducerID string
+	// Token is the bearer token that grants the right to publish, where the provider asks for one. Without TLS it can be read on the way.
+	Token string
 	// TLS is nil for plain text.
 	TLS *tls.Config
 	// DialContext replaces the network; nil means the real one.

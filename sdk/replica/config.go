@@ -31,6 +31,8 @@ type Config struct {
 	// ConsumerID is the name under which the provider keeps this replica's cursor; two live replicas need two. Default: made of the
 	// host name and Path, so that it stays the same.
 	ConsumerID string
+	// Token is the bearer token that grants the stream, where the provider asks for one. Without TLS it can be read on the way.
+	Token string
 	// TLS is for tls:// and wss://; nil means the system's roots.
 	TLS *tls.Config
 	// DialContext replaces the network; nil means the real one.
@@ -102,7 +104,7 @@ func defaultConsumerID(path string) (string, error) {
 }
 
 func (c Config) session() session.Config {
-	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-replica", TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
+	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-replica", Token: c.Token, TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
 }
 
 func (c Config) retry() pause.Schedule {

@@ -2,7 +2,7 @@ package grants
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 )
 
 // Right is a set of what may be done with a stream.
@@ -23,14 +23,15 @@ var words = []struct {
 	word  string
 }{{Read, "read"}, {Publish, "publish"}, {Manage, "manage"}}
 
-// String is the word of a single right.
+// String names the rights of the set.
 func (r Right) String() string {
+	var named []string
 	for _, w := range words {
-		if w.right == r {
-			return w.word
+		if r&w.right != 0 {
+			named = append(named, w.word)
 		}
 	}
-	return fmt.Sprintf("rights %b", uint8(r))
+	return strings.Join(named, " or ")
 }
 
 func parseRight(word string) (Right, error) {

@@ -28,6 +28,8 @@ type Config struct {
 	ConsumerID string
 	// Client names the program in the gateway's logs.
 	Client string
+	// Token, when set, is the bearer token of SETUP.
+	Token string
 	// TLS is used for tls:// and wss://; nil means the system's roots.
 	TLS *tls.Config
 	// DialContext replaces the network, for tests; nil means the real one.
@@ -56,6 +58,12 @@ func Dial(ctx context.Context, cfg Config, first int) (*Session, error) {
 	if err != nil {
 		return nil, fault.New(fault.Internal, "encode SETUP: %w", err)
 	}
+	var metadata []byte
+	if cfg.Token != "" {
+		if metadata, err = composite.AppendBearer(nil, cfg.Token); err != nil {
+			return nil, fault.New(fault.InvalidArgument, "the token cannot be sent: %w", err)
+		}
+	}
 	orDefault(&cfg.RequestTimeout, 10*time.Second)
 	orDefault(&cfg.KeepaliveInterval, 5*time.Second)
 	orDefault(&cfg.Lifetime, 15*time.Second)
@@ -65,7 +73,7 @@ func Dial(ctx context.Context, cfg Config, first int) (*Session, error) {
 		conn, err := rsocket.Dial(ctx, address, rsocket.ClientConfig{
 			KeepaliveInterval: cfg.KeepaliveInterval, Lifetime: cfg.Lifetime,
 			MetadataMIME: protocol.MetadataMIME, DataMIME: protocol.DataMIME,
-			Setup: rsocket.Payload{Data: hello},
+			Setup: rsocket.Payload{Metadata: metadata, Data: hello},
 			TLS:   cfg.TLS, DialContext: cfg.DialContext, Logger: cfg.Log,
 			Limits: rsocket.Limits{MaxFrameBytes: protocol.MaxDeliveryBytes + 64<<10, ReadBufferMaxBytes: 256 << 10},
 		})

@@ -9,6 +9,8 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/roster"
 )
 
@@ -119,10 +121,23 @@ func (a *api) Detach(ctx context.Context, r *consumerv1.DetachRequest) (*consume
 	})
 }
 
-func (a *api) ListConsumers(_ context.Context, r *consumerv1.ListConsumersRequest) (*consumerv1.ListConsumersResponse, error) {
+// ListConsumers shows the consumers of the streams that the caller may read.
+func (a *api) ListConsumers(ctx context.Context, r *consumerv1.ListConsumersRequest) (*consumerv1.ListConsumersResponse, error) {
+	pass, err := a.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if name := lane.StreamName(r.GetStream()); name != "" {
+		if err := pass.Check(grants.Read, name); err != nil {
+			return nil, err
+		}
+	}
 	now := a.nowMs()
 	answer := &consumerv1.ListConsumersResponse{}
 	for _, c := range a.roster.List(lane.StreamName(r.GetStream()), lane.ConsumerID(r.GetConsumerId())) {
+		if pass.Check(grants.Read, c.Name) != nil {
+			continue
+		}
 		shown, err := a.consumer(c, now)
 		if err != nil {
 			return nil, err
@@ -134,6 +149,13 @@ func (a *api) ListConsumers(_ context.Context, r *consumerv1.ListConsumersReques
 
 func (a *api) DeleteConsumer(ctx context.Context, r *consumerv1.DeleteConsumerRequest) (*consumerv1.DeleteConsumerResponse, error) {
 	name, id := lane.StreamName(r.GetStream()), lane.ConsumerID(r.GetConsumerId())
+	pass, err := a.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := pass.Check(grants.Manage, name); err != nil {
+		return nil, err
+	}
 	if err := lane.CheckName("stream", string(name)); err != nil {
 		return nil, err
 	}
@@ -170,6 +192,15 @@ func (a *api) ExchangeTails(_ context.Context, r *consumerv1.ExchangeTailsReques
 		})
 	}
 	return answer, nil
+}
+
+// admit lets a person's call in; calls of other services are not asked.
+func (a *api) admit(ctx context.Context) (grants.Pass, error) {
+	token, err := grants.Bearer(rpc.Authorization(ctx))
+	if err != nil {
+		return grants.Pass{}, err
+	}
+	return a.book.Admit(token)
 }
 
 // do is the one way to change anything.

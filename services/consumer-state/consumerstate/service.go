@@ -12,6 +12,7 @@ import (
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/admin"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/life"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/committer"
@@ -31,6 +32,7 @@ type Service struct {
 	committer *committer.Committer
 	tails     *lag.Book
 	metrics   *metrics
+	book      *grants.Book
 	running   atomic.Bool
 }
 
@@ -49,6 +51,9 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 		s.deps.Now = time.Now
 	}
 	s.cfg, s.tails = cfg, lag.NewBook(cfg.MaxLanes, cfg.TailStaleAfter)
+	if s.book, err = grants.Open(cfg.TokensFile, deps.Log); err != nil {
+		return nil, err
+	}
 	if cfg.AdminAddress != "" {
 		if deps.Gatherer == nil {
 			return nil, fault.New(fault.InvalidArgument, "an admin page needs metrics to show: set Deps.Gatherer")
@@ -84,6 +89,7 @@ func (s *Service) Run(ctx context.Context) error {
 	consumerv1.RegisterConsumerStateServer(server, &api{Service: s})
 	parts := []life.Part{
 		{Name: "committer", Run: s.committer.Run},
+		{Name: "tokens", Run: s.book.Run},
 		{Name: "gRPC server", Run: func(ctx context.Context) error {
 			s.running.Store(true)
 			defer s.running.Store(false)

@@ -26,6 +26,7 @@ type console struct {
 	ingest    string
 	gateway   string
 	consumers string
+	token     string
 }
 
 // say writes a line for people to stderr (I1); silent with --json.
@@ -74,7 +75,7 @@ func (c *console) log() *slog.Logger {
 
 // dial connects to a gRPC service; the flag's name is for the message.
 func (c *console) dial(target, flag string) (*grpc.ClientConn, error) {
-	conn, err := rpc.Dial(target, rpc.ClientConfig{})
+	conn, err := rpc.Dial(target, rpc.ClientConfig{Token: c.token})
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "--%s %q is no address: %w", flag, target, err)
 	}

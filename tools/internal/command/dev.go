@@ -37,7 +37,7 @@ func newDev(c *console) *cobra.Command {
 		Long: `Run all four services in this process, with an embedded NATS server, on loopback addresses, with all data in one directory.
 
 The command prints its addresses and what to try next (with --json: the addresses, once everything answers), and runs until it is
-interrupted. Nobody is asked who they are: it is for one person's machine.`,
+interrupted. It is for one person's machine: nobody is asked who they are unless --tokens-file lists who may do what (docs/security.md).`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if freePorts {
@@ -74,6 +74,7 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Data, "data", "./data", "directory of all data; made when missing")
+	f.StringVar(&cfg.TokensFile, "tokens-file", "", "bearer tokens and what they grant; empty: open to all on this machine")
 	f.BoolVar(&demo, "demo", false, "also publish a small live stream named demo")
 	f.BoolVar(&freePorts, "free-ports", false, "listen on any free ports, except where one is given")
 	for _, one := range ports {
@@ -84,7 +85,7 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 
 // feed publishes the demo stream until ctx ends. The addresses are printed once there is something to follow.
 func (c *console) feed(ctx context.Context, at devhouse.Addresses) error {
-	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{})
+	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{Token: c.token})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ With --once the command ends, with exit code 0, when the file was proven equal a
 		Args: exactly("STREAM", "FILE.db"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.run(cmd.Context(), replica.Config{
-				Stream: args[0], Path: args[1], Gateways: strings.Split(c.gateway, ","), ConsumerID: consumer, Log: c.log(),
+				Stream: args[0], Path: args[1], Gateways: strings.Split(c.gateway, ","), ConsumerID: consumer, Token: c.token, Log: c.log(),
 			})
 		},
 	}

@@ -53,6 +53,7 @@ Exit codes: 0 done, 1 failed (verify: different), 2 wrong usage (verify: could n
 	flags.StringVar(&c.ingest, "ingest", defaultIngest, "address of ingest (gRPC)")
 	flags.StringVar(&c.gateway, "gateway", defaultGateway, "address of a delivery gateway: tcp://, tls://, ws:// or wss://")
 	flags.StringVar(&c.consumers, "consumers", defaultConsumers, "address of consumer-state (gRPC)")
+	flags.StringVar(&c.token, "token", "", "bearer token, where the services ask for one; better set as LOCKSTEP_TOKEN, which other users cannot see")
 	flags.BoolVar(&c.json, "json", false, "results as one JSON object per line, errors as a JSON object on stderr")
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "say on stderr what the libraries do")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -29,7 +29,7 @@ With --json each line has partition, epoch, sequence, time_ms, key, headers, and
 		Args: exactly("STREAM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg := lanetail.Config{
-				Gateway: strings.Split(c.gateway, ",")[0], Stream: lane.StreamName(args[0]), From: lane.Sequence(from),
+				Gateway: strings.Split(c.gateway, ",")[0], Token: c.token, Stream: lane.StreamName(args[0]), From: lane.Sequence(from),
 				Bounded: noFollow, GiveUpAfter: 5 * time.Second, Log: c.log(),
 			}
 			if cmd.Flags().Changed("from") && from == 0 {

@@ -19,7 +19,7 @@ func newVerify(c *console) *cobra.Command {
 Exit codes: 0 equal; 1 different, with the number of rows; 2 could not tell, with the reason.`,
 		Args: exactly("STREAM", "FILE.db"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			found, err := replica.Verify(cmd.Context(), replica.Config{Stream: args[0], Gateways: strings.Split(c.gateway, ","), Log: c.log()}, args[1])
+			found, err := replica.Verify(cmd.Context(), replica.Config{Stream: args[0], Gateways: strings.Split(c.gateway, ","), Token: c.token, Log: c.log()}, args[1])
 			if err != nil {
 				return coded{exitUnknown, reach(err, "the gateway", c.gateway, "gateway")}
 			}

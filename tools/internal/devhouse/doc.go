@@ -7,7 +7,8 @@
 //	          └──────────────────────────────────────────────────────────────────────┘
 //
 // The services are the same values as in separate processes and speak real gRPC over loopback; only NATS has no port, and there is
-// no Redis. For one person's machine: every address is loopback, nothing asks who calls.
+// no Redis. For one person's machine: every address is loopback, and nothing asks who calls unless there is a
+// tokens file.
 //
 // Invariants:
 //

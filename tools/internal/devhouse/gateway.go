@@ -18,7 +18,7 @@ const (
 func (h *House) newGateway(storage, consumers grpc.ClientConnInterface, bus *notify.Bus) (*gateway.Service, error) {
 	return gateway.New(
 		gateway.Config{
-			Listener: h.listeners.gateway, WebSocketListener: h.listeners.gatewayWeb, Name: "dev",
+			Listener: h.listeners.gateway, WebSocketListener: h.listeners.gatewayWeb, Name: "dev", TokensFile: h.cfg.TokensFile,
 			DrainTimeout: drainTimeout, DrainSpread: drainSpread,
 		},
 		gateway.Deps{Log: h.logOf("delivery-gateway"), Metrics: h.metricsOf("delivery-gateway"), Storage: storage, Consumers: consumers, Bus: bus})

@@ -29,6 +29,8 @@ type Config struct {
 	// Data is the data directory; made when missing.
 	Data  string
 	Ports Ports
+	// TokensFile lists bearer tokens and what they grant; "" for none.
+	TokensFile string
 	// Ready is called once all services answer, on its own goroutine until ctx ends; nil for none. Its error ends the house.
 	Ready func(ctx context.Context, at Addresses) error
 }
@@ -102,14 +104,14 @@ func (h *House) furnish() (err error) {
 	}
 	h.atClose(func() { _ = h.sequencer.Close() }) // nothing is left open when it ran
 	h.consumers, err = consumerstate.New(
-		consumerstate.Config{DataDir: h.data.room("consumers"), Listener: h.listeners.consumers},
+		consumerstate.Config{DataDir: h.data.room("consumers"), Listener: h.listeners.consumers, TokensFile: h.cfg.TokensFile},
 		consumerstate.Deps{Log: h.logOf("consumer-state"), Metrics: h.metricsOf("consumer-state")})
 	if err != nil {
 		return fmt.Errorf("consumer-state: %w", err)
 	}
 	h.atClose(func() { _ = h.consumers.Close() }) // same
 	h.ingest, err = ingest.New(
-		ingest.Config{GRPCListener: h.listeners.ingest, HTTPListener: h.listeners.ingestHTTP},
+		ingest.Config{GRPCListener: h.listeners.ingest, HTTPListener: h.listeners.ingestHTTP, TokensFile: h.cfg.TokensFile},
 		ingest.Deps{Log: h.logOf("ingest"), Metrics: h.metricsOf("ingest"), Sequencer: toSequencer})
 	if err != nil {
 		return fmt.Errorf("ingest: %w", err)

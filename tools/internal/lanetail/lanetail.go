@@ -42,7 +42,9 @@ const (
 // Config says what to read.
 type Config struct {
 	Gateway string
-	Stream  lane.StreamName
+	// Token, when set, is the bearer token of SETUP.
+	Token  string
+	Stream lane.StreamName
 	// From is the first sequence of every lane; 0 means the head when Bounded, else behind the tail.
 	From lane.Sequence
 	// Bounded ends the reading at the tail of the moment it began.
@@ -140,9 +142,15 @@ func (c Config) dial(ctx context.Context) (*rsocket.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	var metadata []byte
+	if c.Token != "" {
+		if metadata, err = composite.AppendBearer(nil, c.Token); err != nil {
+			return nil, fault.New(fault.InvalidArgument, "the token cannot be sent: %w", err)
+		}
+	}
 	conn, err := rsocket.Dial(ctx, c.Gateway, rsocket.ClientConfig{
 		KeepaliveInterval: 5 * time.Second, Lifetime: 15 * time.Second, MetadataMIME: protocol.MetadataMIME, DataMIME: protocol.DataMIME,
-		Setup: rsocket.Payload{Data: hello}, Logger: c.Log,
+		Setup: rsocket.Payload{Metadata: metadata, Data: hello}, Logger: c.Log,
 		Limits: rsocket.Limits{MaxFrameBytes: protocol.MaxDeliveryBytes + 64<<10, ReadBufferMaxBytes: 256 << 10},
 	})
 	if err != nil {

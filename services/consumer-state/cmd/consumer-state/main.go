@@ -42,6 +42,7 @@ func command() *cobra.Command {
 	f.StringVar(&cfg.Address, "address", consumerstate.DefaultAddress, "`host:port` to serve gRPC on")
 	f.StringVar(&cfg.AdminAddress, "admin-address", consumerstate.DefaultAdminAddress, "`host:port` of /healthz, /readyz and /metrics; empty for none")
 	f.StringVar(&cfg.DataDir, "data-dir", "", "`directory` of the database; made when missing")
+	f.StringVar(&cfg.TokensFile, "tokens-file", "", "`file` of bearer tokens and what they grant; empty: open to all")
 	f.DurationVar(&cfg.SilentAfter, "silent-after", 0, "silence after which a consumer shows as not attached (default 1m)")
 	f.DurationVar(&cfg.TailStaleAfter, "tail-stale-after", 0, "age of news after which lag is unknown (default 30s)")
 	f.IntVar(&cfg.MaxConsumers, "max-consumers", 0, "most consumers registered (default 10000)")
