@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/sdk/producer"
 )
 
 // S12 from outside: who may publish may not read, who may read may not publish, nobody else may do anything, and a change of the file is
@@ -62,6 +66,22 @@ func TestTokens(t *testing.T) {
 		t.Errorf("who may not read sees who reads:\n%s%s", r.stdout, r.stderr)
 	}
 
+	// The same with the SDK, whose replica the command line is.
+	for token, want := range map[string]error{"": fault.Unauthenticated, "guess": fault.Unauthenticated, "reader": fault.NotPermitted, "till": nil} {
+		p, err := producer.Open(t.Context(), producer.Config{Ingest: h.at["ingest"], Stream: "orders", Token: token})
+		if !errors.Is(err, want) {
+			t.Errorf("a producer with %q: %v, want %v", token, err, want)
+		}
+		if err == nil {
+			if _, err := p.Put(t.Context(), "c", []byte("3")); err != nil {
+				t.Error(err)
+			}
+			if err := p.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+
 	// A follower loses its stream with its grant; the others never notice.
 	follower := h.lockstep("tail", "orders", "--from", "1", "--token", "reader")
 	ended := make(chan result, 1)
@@ -86,7 +106,7 @@ func TestTokens(t *testing.T) {
 	}
 	select {
 	case r := <-ended:
-		if r.code != 1 || !strings.Contains(r.stderr, "token") || !strings.Contains(r.stdout, "2 b 2") {
+		if r.code != 1 || !strings.Contains(r.stderr, "token") || !strings.Contains(r.stdout, "3 b 2") {
 			t.Errorf("the follower ended with %d\n%s%s", r.code, r.stdout, r.stderr)
 		}
 	case <-time.After(patience):
