@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -263,5 +264,30 @@ func TestFencedAndRefused(t *testing.T) {
 		if fault.ReasonOf(err) != fault.UnknownStream {
 			t.Fatalf("got %v", err)
 		}
+	}
+}
+
+// Large records fill a gateway's window of bytes long before its window of deliveries. The reading goes on all the same, when it
+// subscribes and when it reads what was left out from the log, and long before the 20 s after which a subscription counts as dead.
+func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
+	for name, drop := range map[string]int{"subscribed": 0, "from the log": 30} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, 1)
+			const n = 40
+			value := make([]byte, 1<<20) // of bytes that do not compress
+			_, _ = rand.NewChaCha8([32]byte{}).Read(value) // it never fails
+			for i := range n {
+				if err := d.p.Publish("log", sdktest.Record{Key: fmt.Sprint(i), Value: value}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.p.DropDeliveries(drop)
+			ctx, cancel := context.WithTimeout(d.ctx, 15*time.Second)
+			defer cancel()
+			d.ctx, d.cfg.StopAtTail = ctx, true
+			if got := d.read(d.open(), n, nil); len(got) != n {
+				t.Fatalf("%d of %d records came", len(got), n)
+			}
+		})
 	}
 }
