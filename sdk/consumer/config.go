@@ -10,8 +10,8 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 )
 
@@ -28,6 +28,13 @@ type Config struct {
 	Partitions []lane.Partition
 	// StopAtTail ends the loop without an error when every partition has reached the tail it had when the loop began.
 	StopAtTail bool
+	// Client names the program in the gateway's logs. Default: lockstep-go-consumer.
+	Client string
+	// ConnectWithin is how long the loop tries for its first connection before it is over with the last error; 0 means for ever. Later
+	// interruptions are waited out.
+	ConnectWithin time.Duration
+	// OnRetry is told what interrupts the loop and after which pause it goes on. It must return soon.
+	OnRetry func(err error, after time.Duration)
 	// TLS is for tls:// and wss://; nil means the system's roots.
 	TLS *tls.Config
 	// DialContext replaces the network; nil means the real one.
@@ -50,6 +57,9 @@ func (c Config) withDefaults() (Config, error) {
 			return c, err
 		}
 	}
+	if c.Client == "" {
+		c.Client = "lockstep-go-consumer"
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -57,7 +67,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) session() session.Config {
-	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-consumer", TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
+	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: c.Client, TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
 }
 
 func (c Config) retry() pause.Schedule {

@@ -274,7 +274,7 @@ func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, 1)
 			const n = 40
-			value := make([]byte, 1<<20) // of bytes that do not compress
+			value := make([]byte, 1<<20)                   // of bytes that do not compress
 			_, _ = rand.NewChaCha8([32]byte{}).Read(value) // it never fails
 			for i := range n {
 				if err := d.p.Publish("log", sdktest.Record{Key: fmt.Sprint(i), Value: value}); err != nil {
@@ -290,4 +290,33 @@ func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A first connection that cannot be made ends the loop after ConnectWithin; a later one is waited for.
+func TestConnectWithin(t *testing.T) {
+	d := newDesk(t, 1)
+	retries := 0
+	d.cfg.Gateways, d.cfg.ConnectWithin = []string{"tcp://127.0.0.1:1"}, 20*time.Millisecond
+	d.cfg.OnRetry = func(err error, after time.Duration) {
+		if retries++; !errors.Is(err, fault.Unavailable) || after <= 0 {
+			t.Errorf("told of %v, again in %v", err, after)
+		}
+	}
+	for _, err := range d.open().Records(d.ctx) {
+		if !errors.Is(err, fault.Unavailable) {
+			t.Fatal(err)
+		}
+	}
+	if d.ctx.Err() != nil || retries == 0 {
+		t.Fatalf("the loop did not end by itself (%v) or told of nothing (%d)", d.ctx.Err(), retries)
+	}
+
+	d.cfg.Gateways, d.cfg.ConnectWithin = []string{d.p.Gateway()}, time.Nanosecond
+	d.publish(0, 20)
+	c := d.open()
+	d.read(c, 20, func(i int, _ consumer.Record) {
+		if i == 10 {
+			d.p.Disconnect()
+		}
+	})
 }

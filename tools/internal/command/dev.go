@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/tools/internal/demofeed"
 	"github.com/lockstep-mq/lockstep/tools/internal/devhouse"
 )
@@ -84,12 +83,7 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 
 // feed publishes the demo stream until ctx ends. The addresses are printed once there is something to follow.
 func (c *console) feed(ctx context.Context, at devhouse.Addresses) error {
-	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := demofeed.Run(ctx, conn, func() error { return c.welcome(at, true) }); err != nil && ctx.Err() == nil {
+	if err := demofeed.Run(ctx, at.Ingest, func() error { return c.welcome(at, true) }); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the demo feed: %w", err)
 	}
 	return nil
