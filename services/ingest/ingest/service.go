@@ -60,7 +60,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("ingest metrics: %w", err)
 	}
 	sequencer, source := sequencerv1.NewSequencerClient(deps.Sequencer), sequencerv1.NewCatalogueClient(deps.Sequencer)
-	s := &Service{cfg: cfg, log: deps.Log.With("service", "ingest"), conn: deps.Sequencer, metrics: m, stopping: make(chan struct{})}
+	s := &Service{cfg: cfg, log: deps.Log, conn: deps.Sequencer, metrics: m, stopping: make(chan struct{})}
 	s.known = catalogue.New(source, cfg.MaxStreamsKept)
 	s.out = outbox.New(outbox.Config{
 		LaneBytes: cfg.LaneBytes, TotalBytes: cfg.TotalBytes, BatchBytes: cfg.BatchBytes, BatchRecords: cfg.BatchRecords,

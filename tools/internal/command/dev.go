@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-mq/lockstep/libs/service-kit/settings"
 	"github.com/lockstep-mq/lockstep/tools/internal/demofeed"
 	"github.com/lockstep-mq/lockstep/tools/internal/devhouse"
 )
@@ -22,10 +23,10 @@ func newDev(c *console) *cobra.Command {
 		port       *int
 	}{
 		{"ingest-port", "ingest (gRPC)", &cfg.Ports.Ingest},
-		{"http-port", "ingest (HTTP)", &cfg.Ports.IngestHTTP},
+		{"ingest-http-port", "ingest (HTTP)", &cfg.Ports.IngestHTTP},
 		{"gateway-port", "the delivery gateway (RSocket over TCP)", &cfg.Ports.Gateway},
-		{"websocket-port", "the delivery gateway (RSocket over WebSocket)", &cfg.Ports.GatewayWeb},
-		{"consumers-port", "consumer-state (gRPC)", &cfg.Ports.Consumers},
+		{"gateway-websocket-port", "the delivery gateway (RSocket over WebSocket)", &cfg.Ports.GatewayWeb},
+		{"consumer-state-port", "consumer-state (gRPC)", &cfg.Ports.Consumers},
 		{"sequencer-port", "sequencer-storage (gRPC)", &cfg.Ports.Sequencer},
 		{"admin-port", "/healthz, /readyz and /metrics", &cfg.Ports.Admin},
 	}
@@ -72,11 +73,12 @@ interrupted. Nobody is asked who they are: it is for one person's machine.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&cfg.Data, "data", "./data", "directory of all data; made when missing")
+	settings.File(f)
+	f.StringVar(&cfg.Data, settings.Data, "./data", "data directory; made when missing")
 	f.BoolVar(&demo, "demo", false, "also publish a small live stream named demo")
 	f.BoolVar(&freePorts, "free-ports", false, "listen on any free ports, except where one is given")
 	for _, one := range ports {
-		f.IntVar(one.port, one.flag, *one.port, "port of "+one.what)
+		f.IntVar(one.port, one.flag, *one.port, "loopback port of "+one.what)
 	}
 	return cmd
 }
@@ -122,7 +124,7 @@ Try, in another terminal:
 func flagsFor(at devhouse.Addresses) string {
 	flags := ""
 	for _, one := range []struct{ name, address, usual string }{
-		{"ingest", at.Ingest, defaultIngest}, {"gateway", at.Gateway, defaultGateway}, {"consumers", at.Consumers, defaultConsumers},
+		{settings.Ingest, at.Ingest, defaultIngest}, {settings.Gateway, at.Gateway, defaultGateway}, {settings.ConsumerState, at.Consumers, defaultConsumers},
 	} {
 		if one.address != one.usual {
 			flags += " --" + one.name + " " + one.address
