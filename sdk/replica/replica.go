@@ -208,11 +208,11 @@ func (r *Replica) readAgain() {
 	}
 }
 
-// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6).
+// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6, I8).
 func (r *Replica) doubt(why string) {
 	r.why = why
 	for _, l := range r.lanes {
-		l.verified = lane.Position{}
+		l.verified, l.doubted = lane.Position{}, true
 	}
 	r.publishLanes()
 }
