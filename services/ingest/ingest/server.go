@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/intake"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest/internal/outbox"
 )
@@ -88,7 +88,7 @@ func (s *server) respond(q *intake.Request) *ingestv1.PublishResponse {
 		m.Count = o.Count
 		if o.Err != nil {
 			s.metrics.refused(o.Count, o.Err)
-			m.Fault = rpc.Proto(o.Err)
+			m.Fault = faultstatus.Proto(o.Err)
 			continue
 		}
 		s.metrics.published(o.Count, o.Duplicate)
