@@ -59,6 +59,10 @@ tools: ## Build the generators and linters into bin/devtools (a few minutes the 
 generate: tools ## Write the Go code of api/ from its protobuf files
 	cd api && PATH="$(CURDIR)/bin/devtools:$$PATH" buf generate
 
+.PHONY: settings
+settings: setup ## Write docs/settings.md from the flags
+	go test ./tools/settingscheck -run TestPage -update
+
 .PHONY: check-generated
 check-generated: tools ## Fail when the committed generated code has drifted; lint the protobuf files
 	cd api && PATH="$(CURDIR)/bin/devtools:$$PATH" buf lint

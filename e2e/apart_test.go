@@ -94,14 +94,14 @@ func (a *apart) flags(name string) []string {
 	bus := "nats://" + a.at["nats"]
 	switch name {
 	case "consumer-state":
-		return []string{"--address", a.at["consumers"], "--admin-address", a.at["admin "+name], "--data-dir", filepath.Join(a.data, "consumers")}
+		return []string{"--listen", a.at["consumers"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "consumers")}
 	case "sequencer-storage":
-		return []string{"--address", a.at["sequencer"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "sequencer"), "--consumers", a.at["consumers"], "--nats", bus}
+		return []string{"--listen", a.at["sequencer"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "sequencer"), "--consumer-state", a.at["consumers"], "--nats", bus}
 	case "ingest":
-		return []string{"--grpc", a.at["ingest"], "--http", a.at["http"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"]}
+		return []string{"--listen", a.at["ingest"], "--listen-http", a.at["http"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"]}
 	default:
-		return []string{"--address", a.at["gateway"], "--websocket-address", a.at["websocket"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"],
-			"--consumers", a.at["consumers"], "--nats", bus, "--drain-timeout", "1s"}
+		return []string{"--listen", a.at["gateway"], "--listen-websocket", a.at["websocket"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"],
+			"--consumer-state", a.at["consumers"], "--nats", bus, "--drain-timeout", "1s"}
 	}
 }
 
@@ -173,7 +173,7 @@ func (a *apart) stop() error { return a.all(syscall.SIGTERM) }
 func (a *apart) kill()       { _ = a.all(syscall.SIGKILL) }
 
 func (a *apart) env() []string {
-	return []string{"LOCKSTEP_INGEST=" + a.at["ingest"], "LOCKSTEP_GATEWAY=tcp://" + a.at["gateway"], "LOCKSTEP_CONSUMERS=" + a.at["consumers"]}
+	return []string{"LOCKSTEP_INGEST=" + a.at["ingest"], "LOCKSTEP_GATEWAY=tcp://" + a.at["gateway"], "LOCKSTEP_CONSUMER_STATE=" + a.at["consumers"]}
 }
 
 func (a *apart) lockstep(args ...string) *exec.Cmd {

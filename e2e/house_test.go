@@ -83,7 +83,7 @@ func startHouse(data string, flags ...string) (*house, error) {
 
 // env gives the addresses as the variables the commands read.
 func (h *house) env() []string {
-	return []string{"LOCKSTEP_INGEST=" + h.at["ingest"], "LOCKSTEP_GATEWAY=" + h.at["gateway"], "LOCKSTEP_CONSUMERS=" + h.at["consumers"]}
+	return []string{"LOCKSTEP_INGEST=" + h.at["ingest"], "LOCKSTEP_GATEWAY=" + h.at["gateway"], "LOCKSTEP_CONSUMER_STATE=" + h.at["consumers"]}
 }
 
 // stop interrupts the process and expects it to end well.

@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/lockstep-mq/lockstep/api v0.0.0
 	github.com/lockstep-mq/lockstep/libs/message-common v0.0.0
-	github.com/lockstep-mq/lockstep/libs/rsocket v0.0.0
 	github.com/lockstep-mq/lockstep/libs/service-kit v0.0.0
 	github.com/lockstep-mq/lockstep/sdk v0.0.0
 	github.com/lockstep-mq/lockstep/services/consumer-state v0.0.0
@@ -15,8 +14,8 @@ require (
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/prometheus/client_golang v1.25.0
 	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.1.0
 	github.com/vbauerster/mpb/v8 v8.16.2
-	golang.org/x/sync v0.24.0
 	golang.org/x/term v0.47.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
@@ -41,6 +40,7 @@ require (
 	github.com/knadh/koanf/providers/file v1.2.1 // indirect
 	github.com/knadh/koanf/v2 v2.4.1 // indirect
 	github.com/linxGnu/grocksdb v1.7.14 // indirect
+	github.com/lockstep-mq/lockstep/libs/rsocket v0.0.0 // indirect
 	github.com/mattn/go-runewidth v0.0.30 // indirect
 	github.com/mattn/go-sqlite3 v1.14.53 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect
@@ -57,13 +57,13 @@ require (
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/rsocket/rsocket-go v0.8.16 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2 // indirect
-	github.com/spf13/pflag v1.1.0 // indirect
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect

@@ -9,6 +9,7 @@
 //	digest    the set hash that proves a state
 //	fault     how every boundary refuses
 //	protocol  routes, versions and limits between a consumer and a gateway
+//	pause     the wait between two tries
 //
 // It is pure Go and light: the consumer SDK imports it. It does not know files, sockets, gRPC or protobuf.
 package messagecommon

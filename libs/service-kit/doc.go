@@ -5,6 +5,7 @@
 //	notify    NATS: "lane L reached N", a hint
 //	admin     /healthz, /readyz and /metrics
 //	settings  flags, then environment, then file
+//	process   runs a service as a process: all of the above
 //
 // The SDK must not import it.
 package servicekit

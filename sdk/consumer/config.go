@@ -10,8 +10,8 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 )
 
@@ -30,6 +30,13 @@ type Config struct {
 	StopAtTail bool
 	// Token is the bearer token that grants the stream, where the provider asks for one. Without TLS it can be read on the way.
 	Token string
+	// Client names the program in the gateway's logs. Default: lockstep-go-consumer.
+	Client string
+	// ConnectWithin is how long the loop tries for its first connection before it is over with the last error; 0 means for ever. Later
+	// interruptions are waited out.
+	ConnectWithin time.Duration
+	// OnRetry is told what interrupts the loop and after which pause it goes on. It must return soon.
+	OnRetry func(err error, after time.Duration)
 	// TLS is for tls:// and wss://; nil means the system's roots.
 	TLS *tls.Config
 	// DialContext replaces the network; nil means the real one.
@@ -52,6 +59,9 @@ func (c Config) withDefaults() (Config, error) {
 			return c, err
 		}
 	}
+	if c.Client == "" {
+		c.Client = "lockstep-go-consumer"
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -59,7 +69,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) session() session.Config {
-	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: "lockstep-go-consumer", Token: c.Token, TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
+	return session.Config{Gateways: c.Gateways, ConsumerID: c.ConsumerID, Client: c.Client, Token: c.Token, TLS: c.TLS, DialContext: c.DialContext, Log: c.Log}
 }
 
 func (c Config) retry() pause.Schedule {

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 )
 
 // Consumer follows one stream. Ack and Close may be called from any goroutine; one loop over Records runs at a time.
@@ -90,6 +91,7 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(c.ctx, cancel)()
+		began := time.Now()
 		for n := 0; ; n++ {
 			err := c.connected(ctx, n, yield)
 			switch {
@@ -103,11 +105,14 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 				}
 				yield(Record{}, err)
 				return
-			case final(fault.ReasonOf(err)):
+			case final(fault.ReasonOf(err)), c.lanes == nil && c.cfg.ConnectWithin > 0 && time.Since(began) > c.cfg.ConnectWithin:
 				yield(Record{}, err)
 				return
 			}
 			wait := c.retry.Next()
+			if c.cfg.OnRetry != nil {
+				c.cfg.OnRetry(err, wait)
+			}
 			c.cfg.Log.Warn("consumer: interrupted", "stream", c.cfg.Stream, "error", err, "again_in", wait)
 			if pause.Wait(ctx, wait) != nil {
 				continue // the next try finds ctx ended

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -264,4 +265,58 @@ func TestFencedAndRefused(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
+}
+
+// Large records fill a gateway's window of bytes long before its window of deliveries. The reading goes on all the same, when it
+// subscribes and when it reads what was left out from the log, and long before the 20 s after which a subscription counts as dead.
+func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
+	for name, drop := range map[string]int{"subscribed": 0, "from the log": 30} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, 1)
+			const n = 40
+			value := make([]byte, 1<<20)                   // of bytes that do not compress
+			_, _ = rand.NewChaCha8([32]byte{}).Read(value) // it never fails
+			for i := range n {
+				if err := d.p.Publish("log", sdktest.Record{Key: fmt.Sprint(i), Value: value}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.p.DropDeliveries(drop)
+			ctx, cancel := context.WithTimeout(d.ctx, 15*time.Second)
+			defer cancel()
+			d.ctx, d.cfg.StopAtTail = ctx, true
+			if got := d.read(d.open(), n, nil); len(got) != n {
+				t.Fatalf("%d of %d records came", len(got), n)
+			}
+		})
+	}
+}
+
+// A first connection that cannot be made ends the loop after ConnectWithin; a later one is waited for.
+func TestConnectWithin(t *testing.T) {
+	d := newDesk(t, 1)
+	retries := 0
+	d.cfg.Gateways, d.cfg.ConnectWithin = []string{"tcp://127.0.0.1:1"}, 20*time.Millisecond
+	d.cfg.OnRetry = func(err error, after time.Duration) {
+		if retries++; !errors.Is(err, fault.Unavailable) || after <= 0 {
+			t.Errorf("told of %v, again in %v", err, after)
+		}
+	}
+	for _, err := range d.open().Records(d.ctx) {
+		if !errors.Is(err, fault.Unavailable) {
+			t.Fatal(err)
+		}
+	}
+	if d.ctx.Err() != nil || retries == 0 {
+		t.Fatalf("the loop did not end by itself (%v) or told of nothing (%d)", d.ctx.Err(), retries)
+	}
+
+	d.cfg.Gateways, d.cfg.ConnectWithin = []string{d.p.Gateway()}, time.Nanosecond
+	d.publish(0, 20)
+	c := d.open()
+	d.read(c, 20, func(i int, _ consumer.Record) {
+		if i == 10 {
+			d.p.Disconnect()
+		}
+	})
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
 )
 
 // Config of a producer. Ingest and Stream are needed; everything else has a default.
@@ -36,6 +36,9 @@ type Config struct {
 	// MaxRequestBytes and MaxRequestRecords bound one request; a larger record travels alone. Default: 512 KiB and 16384.
 	MaxRequestBytes   int
 	MaxRequestRecords int
+	// MaxRequests is how many requests may be on their way. Default: 64. With 1 nothing is ever sent past a record that is tried again,
+	// so that none is refused with fault.OutOfOrder.
+	MaxRequests int
 	// GiveUpAfter is how long a record is tried again, from its first failure; then it is answered with the last error. 0 means until
 	// Close.
 	GiveUpAfter time.Duration
@@ -67,6 +70,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxRequestRecords <= 0 {
 		c.MaxRequestRecords = 16384
 	}
+	if c.MaxRequests <= 0 {
+		c.MaxRequests = 64
+	}
 	return c, nil
 }
 
@@ -85,6 +91,8 @@ type Record struct {
 	Tombstone bool
 	// TimeMS is milliseconds since 1970; 0 means the moment of Publish.
 	TimeMS int64
+	// Tag is yours: it comes back in the Outcome and is sent nowhere.
+	Tag any
 }
 
 func (r Record) encode() (record.Record, error) {

@@ -10,8 +10,8 @@ import (
 
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
 )
 
 // Producer publishes to one stream. Safe for concurrent use; records published by one goroutine keep their order.
@@ -42,8 +42,11 @@ type item struct {
 	record   record.Record
 	sequence uint64
 	size     int
-	failed   time.Time // of the first failure
-	done     func(Ack, error)
+	failed   time.Time        // of the first failure
+	done     func(Ack, error) // nil: nobody is told
+	// hear is told what became of the record `of`, with the others of one answer; nil for done.
+	hear *hearing
+	of   *Record
 }
 
 // request is what one message on the stream carries.
@@ -100,24 +103,41 @@ func (p *Producer) ID() (id string, epoch uint64) { return p.id, p.epoch }
 // while MaxInFlightBytes are unanswered. An error means that the record was not taken and done will not be called: the record breaks
 // a rule, ctx ended, or the producer is closed or fenced.
 func (p *Producer) Publish(ctx context.Context, r Record, done func(Ack, error)) error {
-	rec, err := r.encode()
+	it, err := r.item()
 	if err != nil {
 		return err
 	}
-	it := &item{record: rec, done: done, size: len(rec.Key) + len(rec.Headers) + len(rec.Value) + overheadBytes}
+	it.done = done
+	return p.take(ctx, it)
+}
+
+// item makes a record ready for its way.
+func (r Record) item() (*item, error) {
+	rec, err := r.encode()
+	if err != nil {
+		return nil, err
+	}
+	return &item{record: rec, size: len(rec.Key) + len(rec.Headers) + len(rec.Value) + overheadBytes}, nil
+}
+
+// take queues an item, when there is room (I4).
+func (p *Producer) take(ctx context.Context, it *item) error {
 	for {
 		p.mu.Lock()
 		if p.stopped != nil {
 			defer p.mu.Unlock()
 			return p.stopped
 		}
-		if p.bytes == 0 || p.bytes+it.size <= p.cfg.MaxInFlightBytes { // I4
+		if p.bytes == 0 || p.bytes+it.size <= p.cfg.MaxInFlightBytes {
 			it.sequence = p.next
 			p.next++
 			p.bytes += it.size
 			p.queue = append(p.queue, it)
+			first := len(p.queue) == 1 && len(p.sent) < p.cfg.MaxRequests // else run is busy, or an answer wakes it
 			p.mu.Unlock()
-			p.signal()
+			if first {
+				p.signal()
+			}
 			return nil
 		}
 		changed := p.shrinkLocked()
@@ -239,8 +259,16 @@ func refused(items []*item, err error) []fate {
 // answer tells records' fates (I1), then gives their room back.
 func (p *Producer) answer(fates []fate) {
 	bytes := 0
-	for _, f := range fates {
-		if f.it.done != nil {
+	var outcomes []Outcome
+	for i, f := range fates {
+		switch hear := f.it.hear; {
+		case hear != nil:
+			outcomes = append(outcomes, Outcome{*f.it.of, f.ack, f.err})
+			if i+1 == len(fates) || fates[i+1].it.hear != hear {
+				hear.tell(outcomes)
+				outcomes = nil
+			}
+		case f.it.done != nil:
 			f.it.done(f.ack, f.err)
 		}
 		bytes += f.it.size

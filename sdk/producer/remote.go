@@ -7,13 +7,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
-	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 )
 
@@ -77,35 +76,16 @@ func restore(err error) error {
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	s, ok := status.FromError(err)
-	if !ok {
+	if _, ok := status.FromError(err); !ok {
 		if errors.Is(err, context.Canceled) {
 			return err
 		}
 		return fault.New(fault.Unavailable, "the connection to ingest failed: %w", err)
 	}
-	for _, d := range s.Details() {
-		if w, ok := d.(*streamv1.Fault); ok {
-			return fault.Restore(fault.Reason(w.GetReason()), w.GetMessage(), w.GetDetails())
-		}
+	if err = faultstatus.FromPeer("ingest", err); errors.Is(err, context.Canceled) {
+		return fault.New(fault.Unavailable, "the call to ingest was cancelled") // there, or with the stream: not by who publishes
 	}
-	switch s.Code() {
-	case codes.Canceled:
-		return fault.New(fault.Unavailable, "the call to ingest was cancelled: %s", s.Message())
-	case codes.Unavailable:
-		return fault.New(fault.Unavailable, "ingest cannot be reached: %s", s.Message())
-	case codes.DeadlineExceeded:
-		return fault.New(fault.Unavailable, "ingest did not answer in time: %s", s.Message())
-	case codes.ResourceExhausted:
-		return fault.New(fault.Overloaded, "ingest is overloaded: %s", s.Message())
-	case codes.Unauthenticated:
-		return fault.New(fault.Unauthenticated, "%s", s.Message())
-	case codes.PermissionDenied:
-		return fault.New(fault.NotPermitted, "%s", s.Message())
-	case codes.Unimplemented:
-		return fault.New(fault.UnsupportedVersion, "ingest does not know this call: %s: upgrade it", s.Message())
-	}
-	return fault.New(fault.Internal, "%s: %s", s.Code(), s.Message())
+	return err
 }
 
 // transient tells what a retry can end. An internal failure of ingest is among it: its next process may do better.

@@ -13,8 +13,8 @@ import (
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
 )
 
 type calls = grpc.BidiStreamingClient[ingestv1.PublishRequest, ingestv1.PublishResponse]
@@ -156,9 +156,6 @@ func (p *Producer) converse(ctx context.Context, retry *pause.Pause) error {
 	}
 }
 
-// maxSentRequests bounds the requests on their way.
-const maxSentRequests = 64
-
 // nextRequest cuts the next request from the queue. While something waits to be tried again nothing newer is sent, so that order is kept
 // (I3); settled says that all answers are in and the retry may go out.
 func (p *Producer) nextRequest() (q *request, settled bool) {
@@ -167,7 +164,7 @@ func (p *Producer) nextRequest() (q *request, settled bool) {
 	if len(p.again) > 0 {
 		return nil, len(p.sent) == 0
 	}
-	if len(p.queue) == 0 || len(p.sent) >= maxSentRequests {
+	if len(p.queue) == 0 || len(p.sent) >= p.cfg.MaxRequests {
 		return nil, false
 	}
 	n, bytes := 0, 0

@@ -39,7 +39,7 @@ func (r *Replica) apply(ctx context.Context, parcels []parcel) error {
 			return err
 		}
 	}
-	return needBootstrap("digests still differ after the rows were read again")
+	return r.condemn("digests still differ after the rows were read again")
 }
 
 // contradiction is a digest that differed, with what the replica would have held there.
@@ -216,6 +216,14 @@ func (r *Replica) write(ctx context.Context, tx *store.Tx, known map[string]*pen
 	return tx.Commit()
 }
 
+// condemn asks for a bootstrap of rows that were read again and cannot be explained. They stop counting as verified here, not when the
+// connection has come to rest (I8).
+func (r *Replica) condemn(format string, args ...any) error {
+	err := needBootstrap(format, args...)
+	r.doubt(err.Error())
+	return err
+}
+
 // heldAt is the replica's own digest at a remembered sequence.
 func (l *laneState) heldAt(at lane.Sequence) digest.Set {
 	for _, m := range l.memos {
@@ -236,14 +244,20 @@ func (r *Replica) suspect(c contradiction) error {
 	r.enter(Verifying)
 	sets, err := r.gen.Scan()
 	if err != nil {
-		return needBootstrap("%s, and the rows cannot be read again: %v", why, err)
+		return r.condemn("%s, and the rows cannot be read again: %v", why, err)
+	}
+	for _, l := range r.lanes { // what was read is all of the file
+		if l != before && sets[l.Partition] != l.Set {
+			return r.condemn("partition %d at sequence %d: %s, and rows of partition %d were changed by somebody else", c.lane, c.given.at.Sequence, why, l.Partition)
+		}
 	}
 	rows := sets[c.lane]
 	if rows == before.Set || shifted(c.held, before.Set, rows) != c.given.set {
-		return needBootstrap("partition %d at sequence %d: %s, and reading all rows again does not explain it", c.lane, c.given.at.Sequence, why)
+		return r.condemn("partition %d at sequence %d: %s, and reading all rows again does not explain it", c.lane, c.given.at.Sequence, why)
 	}
 	corrected := before.clone()
 	corrected.correct(rows)
+	corrected.verified = lane.Position{} // I8: the batch under way makes the rows equal, if that was it
 	tx, err := r.gen.Begin()
 	if err != nil {
 		return err
@@ -257,6 +271,7 @@ func (r *Replica) suspect(c contradiction) error {
 	}
 	r.lanes = slices.Clone(r.lanes)
 	r.lanes[c.lane] = corrected
+	r.publishLanes()
 	r.tell(Event{Kind: DigestCorrected, Partition: c.lane, Sequence: c.given.at.Sequence, Why: "reading all rows again gave the provider's digest"})
 	return nil
 }

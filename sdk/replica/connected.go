@@ -11,7 +11,7 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )

@@ -25,6 +25,8 @@
 //	    it had when WaitSynced was called.
 //	I7  memory is bounded: credit per partition, inboxBatches and inboxBytes decoded, coalesceBytes a transaction, rememberedSets digests
 //	    a partition, changesBytes a Changes iterator.
+//	I8  once rows that were read again are not what was written, nothing counts as verified before a bootstrap, or before a batch that
+//	    makes the rows the provider's again was compared with the provider's digest.
 //
 // # Your own tables
 //

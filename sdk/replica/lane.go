@@ -43,8 +43,10 @@ type laneState struct {
 	memos      []memo // rising, of the cursor's epoch, the last one at the cursor
 	// ahead are digests of the provider for sequences not reached yet, rising. The oldest are kept, and the newest: a replica that is
 	// always a little behind is verified all the same.
-	ahead     []mark
-	verified  lane.Position
+	ahead    []mark
+	verified lane.Position
+	// doubted: the rows were read again and are not what was written. Nothing counts as verified until a bootstrap (I8).
+	doubted   bool
 	tail      lane.Sequence
 	tailKnown bool
 }
@@ -76,7 +78,7 @@ func (l *laneState) compare(m mark) verdict {
 			if l.memos[i].set != m.set {
 				return different
 			}
-			if m.at.Compare(l.verified) > 0 {
+			if !l.doubted && m.at.Compare(l.verified) > 0 { // I8
 				l.verified = m.at
 			}
 			return equal

@@ -10,7 +10,7 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/sdk/internal/pause"
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )
@@ -208,11 +208,11 @@ func (r *Replica) readAgain() {
 	}
 }
 
-// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6).
+// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6, I8).
 func (r *Replica) doubt(why string) {
 	r.why = why
 	for _, l := range r.lanes {
-		l.verified = lane.Position{}
+		l.verified, l.doubted = lane.Position{}, true
 	}
 	r.publishLanes()
 }

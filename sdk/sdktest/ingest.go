@@ -7,12 +7,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
-	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
@@ -34,23 +32,6 @@ type ingestServer struct {
 	p *Provider
 }
 
-// statusOf makes err a gRPC status that carries its fault.
-func statusOf(err error) error {
-	if err == nil {
-		return nil
-	}
-	s, detailErr := status.New(codes.FailedPrecondition, err.Error()).WithDetails(wireFault(err))
-	if detailErr != nil {
-		return status.Error(codes.Internal, err.Error())
-	}
-	return s.Err()
-}
-
-func wireFault(err error) *streamv1.Fault {
-	f := fault.Of(err)
-	return &streamv1.Fault{Reason: string(f.Reason()), Message: f.Error(), Details: f.Details()}
-}
-
 // OpenProducer gives the next epoch.
 func (s *ingestServer) OpenProducer(_ context.Context, q *ingestv1.OpenProducerRequest) (*ingestv1.OpenProducerResponse, error) {
 	s.p.mu.Lock()
@@ -66,7 +47,7 @@ func (s *ingestServer) OpenProducer(_ context.Context, q *ingestv1.OpenProducerR
 // Publish answers one request.
 func (s *ingestServer) Publish(_ context.Context, q *ingestv1.PublishRequest) (*ingestv1.PublishResponse, error) {
 	answer, err := s.p.publish(q)
-	return answer, statusOf(err)
+	return answer, faultstatus.ToStatus(err)
 }
 
 // PublishStream answers request after request.
@@ -81,7 +62,7 @@ func (s *ingestServer) PublishStream(calls grpc.BidiStreamingServer[ingestv1.Pub
 		}
 		answer, err := s.p.publish(q)
 		if err != nil {
-			return statusOf(err)
+			return faultstatus.ToStatus(err)
 		}
 		if err := calls.Send(answer); err != nil {
 			return err
@@ -107,7 +88,7 @@ func (p *Provider) publish(q *ingestv1.PublishRequest) (*ingestv1.PublishRespons
 		p.faults.publishes = p.faults.publishes[1:]
 	}
 	refused := func(err error, n int) *ingestv1.PublishResponse {
-		return &ingestv1.PublishResponse{Outcomes: []*ingestv1.Outcome{{Count: uint32(n), Fault: wireFault(err)}}}
+		return &ingestv1.PublishResponse{Outcomes: []*ingestv1.Outcome{{Count: uint32(n), Fault: faultstatus.Proto(err)}}}
 	}
 	if failure != nil && !failure.written {
 		return refused(fault.New(failure.reason, "the test asked for this"), len(records)), nil
@@ -148,7 +129,7 @@ func recordsOf(q *ingestv1.PublishRequest) ([]record.Record, error) {
 // store appends one record as a batch of its own, unless it was stored before.
 func (p *Provider) store(s *stream, q *ingestv1.PublishRequest, rec *record.Record, i uint64) *ingestv1.Outcome {
 	if err := rec.Check(s.spec.GetKeyed()); err != nil {
-		return &ingestv1.Outcome{Count: 1, Fault: wireFault(err)}
+		return &ingestv1.Outcome{Count: 1, Fault: faultstatus.Proto(err)}
 	}
 	if rec.TimeMS == 0 {
 		rec.TimeMS = time.Now().UnixMilli()
@@ -157,7 +138,7 @@ func (p *Provider) store(s *stream, q *ingestv1.PublishRequest, rec *record.Reco
 	l := s.lanes[at]
 	if id := q.GetProducerId(); id != "" {
 		if current := p.producers[id]; current != q.GetProducerEpoch() {
-			return &ingestv1.Outcome{Count: 1, Fault: wireFault(fault.New(fault.ProducerFenced, "producer %q is in epoch %d, this is %d", id, current, q.GetProducerEpoch()))}
+			return &ingestv1.Outcome{Count: 1, Fault: faultstatus.Proto(fault.New(fault.ProducerFenced, "producer %q is in epoch %d, this is %d", id, current, q.GetProducerEpoch()))}
 		}
 		sequence := q.GetFirstProducerSequence() + i
 		key := publishedKey{id, q.GetProducerEpoch(), sequence}
@@ -166,7 +147,7 @@ func (p *Provider) store(s *stream, q *ingestv1.PublishRequest, rec *record.Reco
 		}
 		order := producerLane{id, q.GetProducerEpoch(), at}
 		if sequence <= s.highest[order] {
-			return &ingestv1.Outcome{Count: 1, Fault: wireFault(fault.New(fault.OutOfOrder, "producer sequence %d comes after %d", sequence, s.highest[order]))}
+			return &ingestv1.Outcome{Count: 1, Fault: faultstatus.Proto(fault.New(fault.OutOfOrder, "producer sequence %d comes after %d", sequence, s.highest[order]))}
 		}
 		s.highest[order] = sequence
 		s.published[key] = lanePosition{at, l.tail + 1}
@@ -189,7 +170,7 @@ func (s *streamsServer) CreateStream(_ context.Context, q *ingestv1.CreateStream
 	}
 	made, err := s.p.createLocked(proto.CloneOf(q.GetSpec()))
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, faultstatus.ToStatus(err)
 	}
 	return &ingestv1.CreateStreamResponse{Stream: made.wire(), Created: true}, nil
 }
@@ -200,7 +181,7 @@ func (s *streamsServer) GetStream(_ context.Context, q *ingestv1.GetStreamReques
 	defer s.p.mu.Unlock()
 	have, err := s.p.streamLocked(q.GetName())
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, faultstatus.ToStatus(err)
 	}
 	return &ingestv1.GetStreamResponse{Stream: have.wire()}, nil
 }

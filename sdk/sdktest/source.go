@@ -28,7 +28,7 @@ func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (r
 	case protocol.RouteSubscribe:
 		source, err = r.p.subscribe(req, out)
 	case protocol.RouteRange:
-		source, err = r.p.rangeOf(req)
+		source, err = r.p.rangeOf(req, out)
 	case protocol.RouteBootstrap:
 		source, err = r.p.bootstrap(req)
 	default:
@@ -83,7 +83,7 @@ func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocke
 		f.consumer = q.GetStream() + "/" + q.GetConsumerId()
 	}
 	l.followers[f] = struct{}{}
-	return f, nil
+	return bounded(f, out, q.GetWindowBytes()), nil
 }
 
 // Next gives the next batch, or a status when one is due.
@@ -118,7 +118,7 @@ func (f *follower) Next() (rsocket.Payload, rsocket.Signal) {
 	return rsocket.Payload{}, rsocket.Wait
 }
 
-// Requested needs nothing: the engine counts.
+// Requested needs nothing: the engine and the window count.
 func (f *follower) Requested(uint32) {}
 
 // Closed forgets the subscription.
@@ -162,7 +162,7 @@ func (s *listed) Requested(uint32) {}
 // Closed has nothing to let go of.
 func (s *listed) Closed() {}
 
-func (p *Provider) rangeOf(req rsocket.Payload) (rsocket.Source, error) {
+func (p *Provider) rangeOf(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	var q deliveryv1.RangeRequest
 	if err := proto.Unmarshal(req.Data, &q); err != nil {
 		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
@@ -187,7 +187,7 @@ func (p *Provider) rangeOf(req rsocket.Payload) (rsocket.Source, error) {
 		d.First, d.Last = uint64(b.first), uint64(b.last)
 		s.payloads = append(s.payloads, payload(d, b.bytes))
 	}
-	return s, nil
+	return bounded(s, out, 0), nil
 }
 
 func (p *Provider) bootstrap(req rsocket.Payload) (rsocket.Source, error) {

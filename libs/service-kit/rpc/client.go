@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 )
 
 // ClientConfig bounds a connection. The zero value is the default of every field.
@@ -28,7 +30,7 @@ type ClientConfig struct {
 }
 
 // Dial makes a connection to target; it connects by itself, again and again, with at most 2 s between tries. Errors of calls carry
-// faults (FromStatus).
+// faults (package faultstatus).
 func Dial(target string, cfg ClientConfig) (*grpc.ClientConn, error) {
 	orDefault(&cfg.CallTimeout, 10*time.Second)
 	orDefault(&cfg.MaxMessageBytes, defaultMaxMessageBytes)
@@ -52,12 +54,12 @@ func Dial(target string, cfg ClientConfig) (*grpc.ClientConn, error) {
 				ctx, cancel = context.WithTimeout(ctx, cfg.CallTimeout)
 				defer cancel()
 			}
-			return FromStatus(invoke(ctx, method, req, answer, cc, opts...))
+			return faultstatus.FromStatus(invoke(ctx, method, req, answer, cc, opts...))
 		}),
 		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			s, err := open(ctx, desc, cc, method, opts...)
 			if err != nil {
-				return nil, FromStatus(err)
+				return nil, faultstatus.FromStatus(err)
 			}
 			return faultStream{s}, nil
 		}),
@@ -78,5 +80,5 @@ func restore(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return FromStatus(err)
+	return faultstatus.FromStatus(err)
 }

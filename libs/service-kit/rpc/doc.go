@@ -1,7 +1,7 @@
 // Package rpc makes gRPC servers and connections that behave: bounded, with deadlines, and with faults that survive the way.
 //
 // A handler returns a *fault.Fault; the caller's errors.Is(err, fault.UnknownStream) holds. In between it is a gRPC status with the
-// code Code gives and the fault as a detail (api/stream/v1.Fault).
+// code and the detail that api/faultstatus gives.
 //
 // Invariants:
 //

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 )
 
@@ -60,14 +61,14 @@ func NewServer(cfg ServerConfig, log *slog.Logger, reg prometheus.Registerer) *g
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: KeepaliveInterval / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 			defer func() { // I3
-				err = ToStatus(recovered(recover(), err, log, info.FullMethod))
+				err = faultstatus.ToStatus(recovered(recover(), err, log, info.FullMethod))
 				m.count(info.FullMethod, err)
 			}()
 			return handler(ctx, req)
 		}),
 		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 			defer func() { // I3
-				err = ToStatus(recovered(recover(), err, log, info.FullMethod))
+				err = faultstatus.ToStatus(recovered(recover(), err, log, info.FullMethod))
 				m.count(info.FullMethod, err)
 			}()
 			return handler(srv, ss)

@@ -1,6 +1,8 @@
 // Package settings fills flags that were not given on the command line: from the environment, then from a file.
 //
-//	--data-dir DIR   over   LOCKSTEP_DATA_DIR=DIR   over   data-dir: DIR (in the file)   over   the flag's default
+//	--drain-timeout 5s   over   LOCKSTEP_DRAIN_TIMEOUT=5s   over   drain-timeout: 5s (in the file)   over   the flag's default
+//
+// A name is the same in all three, and in every program that has the setting (words.go).
 package settings
 
 import (
@@ -14,9 +16,24 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Load sets every flag of fs that was not given: from the variable <prefix>_<FLAG_NAME>, else from the YAML file at path. An empty
-// path means no file. A name in the file that is no flag is an error, since it is most likely misspelt; so is a value a flag refuses.
-func Load(fs *pflag.FlagSet, prefix, path string) error {
+// File declares the setting that names the file of the others.
+func File(fs *pflag.FlagSet) { fs.String(Config, "", "YAML file of settings, named like the flags") }
+
+// Variable is the environment's name of a setting.
+func Variable(name string) string {
+	return "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// Load sets every flag of fs that was not given: from its variable, else from the YAML file that the setting Config names, if fs has it.
+// A name in the file that is no flag is an error, since it is most likely misspelt; so is a value a flag refuses.
+func Load(fs *pflag.FlagSet) error {
+	path := ""
+	if f := fs.Lookup(Config); f != nil {
+		path = f.Value.String()
+		if value, ok := os.LookupEnv(Variable(Config)); ok && !f.Changed {
+			path = value
+		}
+	}
 	k := koanf.New(".")
 	if path != "" {
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
@@ -33,7 +50,7 @@ func Load(fs *pflag.FlagSet, prefix, path string) error {
 		if f.Changed || failed != nil {
 			return
 		}
-		variable := prefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		variable := Variable(f.Name)
 		if value, ok := os.LookupEnv(variable); ok {
 			if err := fs.Set(f.Name, value); err != nil {
 				failed = fmt.Errorf("environment variable %s: %w", variable, err)

@@ -16,17 +16,18 @@ func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
 	if err := os.WriteFile(path, []byte("a: file\nb: file\nin-file: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("TEST_A", "environment")
-	t.Setenv("TEST_B", "environment")
+	t.Setenv("LOCKSTEP_A", "environment")
+	t.Setenv("LOCKSTEP_B", "environment")
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	a := fs.String("a", "default", "")
 	b := fs.String("b", "default", "")
 	inFile := fs.Int("in-file", 1, "")
 	none := fs.String("none", "default", "")
-	if err := fs.Parse([]string{"--a", "flag"}); err != nil {
+	settings.File(fs)
+	if err := fs.Parse([]string{"--a", "flag", "--config", path}); err != nil {
 		t.Fatal(err)
 	}
-	if err := settings.Load(fs, "TEST", path); err != nil {
+	if err := settings.Load(fs); err != nil {
 		t.Fatal(err)
 	}
 	if *a != "flag" || *b != "environment" || *inFile != 7 || *none != "default" {
@@ -40,7 +41,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"misspelt name":    {"adress: x\n", "", `no setting "adress"`},
 		"not yaml":         {"a: [\n", "", "settings file"},
 		"refused in file":  {"n: many\n", "", "n:"},
-		"refused variable": {"", "many", "TEST_N"},
+		"refused variable": {"", "many", "LOCKSTEP_N"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -53,9 +54,11 @@ func TestMistakesAreNamed(t *testing.T) {
 				}
 			}
 			if c.env != "" {
-				t.Setenv("TEST_N", c.env)
+				t.Setenv("LOCKSTEP_N", c.env)
 			}
-			if err := settings.Load(fs, "TEST", path); err == nil || !strings.Contains(err.Error(), c.want) {
+			settings.File(fs)
+			t.Setenv("LOCKSTEP_CONFIG", path) // the file itself is a setting
+			if err := settings.Load(fs); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
 		})

@@ -19,15 +19,20 @@ const (
 	WindowDeliveries = 64
 	// WindowBytes is what a gateway may have under way to one subscription.
 	WindowBytes = 8 << 20
+	// returnBytes is how much is taken at most before its credit goes back. Bytes come back with credit, so it must stay below every
+	// window: WindowBytes, and what a gateway gives whoever names none.
+	returnBytes = 256 << 10
 	// silence is how long a subscription may say nothing: gateways send a status every 5 s.
 	silence = 20 * time.Second
 )
 
 // Deliveries is the receiving end of one stream of deliveries. One goroutine may call Next at a time.
 type Deliveries struct {
-	in      *rsocket.Inbound
-	doing   string
+	in    *rsocket.Inbound
+	doing string
+	// taken deliveries, and their bytes, whose credit was not given back yet.
 	taken   uint32
+	bytes   int
 	silence time.Duration // 0 for a stream that may pause
 }
 
@@ -64,9 +69,9 @@ func (s *Session) stream(ctx context.Context, to string, request proto.Message) 
 
 // Next gives the next delivery and its bytes, which are the caller's; io.EOF at the end of a bounded stream, else a fault.
 func (d *Deliveries) Next(ctx context.Context) (*deliveryv1.Delivery, []byte, error) {
-	if d.taken >= WindowDeliveries/2 { // I3
+	if d.taken >= WindowDeliveries/2 || d.bytes >= returnBytes { // I3
 		if err := d.in.Request(d.taken); err == nil {
-			d.taken = 0
+			d.taken, d.bytes = 0, 0
 		} // else the stream is over, and Recv says how
 	}
 	wait := ctx
@@ -86,6 +91,7 @@ func (d *Deliveries) Next(ctx context.Context) (*deliveryv1.Delivery, []byte, er
 		return nil, nil, restore(err, d.doing)
 	}
 	d.taken++
+	d.bytes += len(p.Metadata) + len(p.Data)
 	var delivery deliveryv1.Delivery
 	if err := proto.Unmarshal(p.Metadata, &delivery); err != nil {
 		return nil, nil, fault.New(fault.Malformed, "a delivery's metadata does not decode: %w", err)

@@ -10,11 +10,8 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 )
 
-// The defaults of the command.
-const (
-	DefaultAddress      = "127.0.0.1:7420"
-	DefaultAdminAddress = "127.0.0.1:7493"
-)
+// DefaultAddress is where the service listens.
+const DefaultAddress = "127.0.0.1:7420"
 
 // Config says where and how much. The zero value of a field is its default.
 type Config struct {
@@ -22,8 +19,6 @@ type Config struct {
 	Address string
 	// Listener overrides Address. The service owns it.
 	Listener net.Listener
-	// AdminAddress is where /healthz, /readyz and /metrics are served; empty means nowhere.
-	AdminAddress string
 	// DataDir holds the database and its lock; made when missing. Required. One process at a time.
 	DataDir string
 	// TokensFile lists bearer tokens and what they grant (libs/service-kit/grants); it is asked about what people call, ListConsumers and
@@ -47,8 +42,6 @@ type Deps struct {
 	Log *slog.Logger
 	// Metrics may be nil: no metrics.
 	Metrics prometheus.Registerer
-	// Gatherer is what the admin page shows; needed with AdminAddress.
-	Gatherer prometheus.Gatherer
 	// Now may be nil: time.Now.
 	Now func() time.Time
 }
@@ -61,7 +54,7 @@ func (c *Config) complete() error {
 	orDefault(&c.MaxLanes, 16_384)
 	orDefault(&c.StopGrace, 5*time.Second)
 	if c.DataDir == "" {
-		return fault.New(fault.InvalidArgument, "consumer-state has no data directory: set data-dir")
+		return fault.New(fault.InvalidArgument, "consumer-state has no data directory: set data")
 	}
 	for name, value := range map[string]int64{
 		"silent-after": int64(c.SilentAfter), "tail-stale-after": int64(c.TailStaleAfter), "max-consumers": int64(c.MaxConsumers),

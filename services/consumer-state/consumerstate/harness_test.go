@@ -67,7 +67,7 @@ func (r *rig) start(t failer) {
 	}
 	r.cfg.Listener = l
 	r.metrics = prometheus.NewRegistry()
-	r.service, err = consumerstate.New(r.cfg, consumerstate.Deps{Log: slog.New(slog.DiscardHandler), Metrics: r.metrics, Gatherer: r.metrics, Now: r.clock.now})
+	r.service, err = consumerstate.New(r.cfg, consumerstate.Deps{Log: slog.New(slog.DiscardHandler), Metrics: r.metrics, Now: r.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}

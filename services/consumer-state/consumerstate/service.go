@@ -11,7 +11,6 @@ import (
 
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
-	"github.com/lockstep-mq/lockstep/libs/service-kit/admin"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/life"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
@@ -26,7 +25,6 @@ type Service struct {
 	cfg       Config
 	deps      Deps
 	listener  net.Listener
-	admin     net.Listener // nil without an admin page
 	store     *store.Store
 	roster    *roster.Roster
 	committer *committer.Committer
@@ -54,14 +52,6 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 	if s.book, err = grants.Open(cfg.TokensFile, deps.Log); err != nil {
 		return nil, err
 	}
-	if cfg.AdminAddress != "" {
-		if deps.Gatherer == nil {
-			return nil, fault.New(fault.InvalidArgument, "an admin page needs metrics to show: set Deps.Gatherer")
-		}
-		if s.admin, err = listen(cfg.AdminAddress); err != nil {
-			return nil, err
-		}
-	}
 	if s.listener == nil {
 		if s.listener, err = listen(cfg.Address); err != nil {
 			return nil, err
@@ -82,25 +72,21 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 
 // Run serves until ctx ends or the disk fails, and lets go of everything New took.
 //
-//	start: committer, gRPC, admin page
-//	stop:  admin page, gRPC (open calls end), committer (what waits is stored), database, lock
+//	start: committer, gRPC
+//	stop:  gRPC (open calls end), committer (what waits is stored), database, lock
 func (s *Service) Run(ctx context.Context) error {
 	server := rpc.NewServer(rpc.ServerConfig{}, s.deps.Log, s.deps.Metrics)
 	consumerv1.RegisterConsumerStateServer(server, &api{Service: s})
-	parts := []life.Part{
-		{Name: "committer", Run: s.committer.Run},
-		{Name: "tokens", Run: s.book.Run},
-		{Name: "gRPC server", Run: func(ctx context.Context) error {
+	s.deps.Log.Info("consumer-state serves", "address", s.Address(), "data_dir", s.cfg.DataDir, "consumers", s.roster.Len())
+	err := life.Run(ctx, s.deps.Log,
+		life.Part{Name: "committer", Run: s.committer.Run},
+		life.Part{Name: "tokens", Run: s.book.Run},
+		life.Part{Name: "gRPC server", Run: func(ctx context.Context) error {
 			s.running.Store(true)
 			defer s.running.Store(false)
 			return rpc.Serve(ctx, server, s.listener, s.cfg.StopGrace)
-		}},
-	}
-	if s.admin != nil {
-		parts = append(parts, admin.Part(s.admin, s.Ready, s.deps.Gatherer))
-	}
-	s.deps.Log.Info("consumer-state serves", "address", s.Address(), "data_dir", s.cfg.DataDir, "consumers", s.roster.Len())
-	return errors.Join(life.Run(ctx, s.deps.Log, parts...), s.store.Close())
+		}})
+	return errors.Join(err, s.store.Close())
 }
 
 // Close lets go of what New took, when Run is never called. After Run it does nothing but return errors of what is closed already.
@@ -108,9 +94,6 @@ func (s *Service) Close() error {
 	var errs []error
 	if s.listener != nil {
 		errs = append(errs, s.listener.Close())
-	}
-	if s.admin != nil {
-		errs = append(errs, s.admin.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

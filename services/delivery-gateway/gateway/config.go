@@ -42,7 +42,7 @@ type Config struct {
 	// CatchUpWorkers is how many reads of older batches run at once. Default 4.
 	CatchUpWorkers int
 	// WindowBytes may be under way to a subscriber that asks for no other window; a larger one than MaxWindowBytes is cut to it.
-	// Default 4 MiB.
+	// Default 4 MiB; less than 512 KiB is raised to it, since consumers give bytes back in steps of 256 KiB.
 	WindowBytes int64
 	// MaxWindowBytes is the largest window a subscriber gets. Default 64 MiB.
 	MaxWindowBytes int64
@@ -80,6 +80,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.CatchUpBytes, 64<<20)
 	orDefault(&c.CatchUpWorkers, 4)
 	orDefault(&c.WindowBytes, 4<<20)
+	c.WindowBytes = max(c.WindowBytes, 512<<10)
 	orDefault(&c.MaxWindowBytes, 64<<20)
 	orDefault(&c.MaxBootstraps, 8)
 	orDefault(&c.MaxConnections, 20000)

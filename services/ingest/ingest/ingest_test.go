@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
@@ -236,7 +237,7 @@ func TestStreamMadeAgainIsFound(t *testing.T) {
 	publish := func() error {
 		answer, err := h.ingest.Publish(t.Context(), &ingestv1.PublishRequest{Stream: "orders", Records: records(0, 1)})
 		if err == nil {
-			err = rpc.Fault(answer.GetOutcomes()[0].GetFault())
+			err = faultstatus.Fault(answer.GetOutcomes()[0].GetFault())
 		}
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -123,7 +124,7 @@ func (s *server) respond(q *intake.Request) *ingestv1.PublishResponse {
 		m.Count = o.Count
 		if o.Err != nil {
 			s.metrics.refused(o.Count, o.Err)
-			m.Fault = rpc.Proto(o.Err)
+			m.Fault = faultstatus.Proto(o.Err)
 			continue
 		}
 		s.metrics.published(o.Count, o.Duplicate)

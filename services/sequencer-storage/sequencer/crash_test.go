@@ -36,7 +36,7 @@ func TestKilledWhilePublishing(t *testing.T) {
 	acked := map[string]map[uint64]string{} // by stream: value at sequence
 	for try := range crashTries {
 		address := freeAddress(t)
-		cmd := exec.Command(bin, "run", "--data", dir, "--address", address, "--admin", freeAddress(t), "--segment-bytes", "32768", "--retention-interval", "20ms")
+		cmd := exec.Command(bin, "--data", dir, "--listen", address, "--admin", freeAddress(t), "--segment-bytes", "32768", "--retention-interval", "20ms")
 		if testing.Verbose() {
 			cmd.Stderr = os.Stderr
 		}

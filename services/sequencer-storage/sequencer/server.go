@@ -7,11 +7,11 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/assign"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/herald"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
@@ -70,7 +70,7 @@ func (s *appendServer) Append(ctx context.Context, r *sequencerv1.AppendRequest)
 func refusal(l *ledger.Lane, r *producers.Refusal) *sequencerv1.RunRefusal {
 	m := &sequencerv1.RunRefusal{}
 	if r.Fault != nil {
-		m.Fault = rpc.Proto(r.Fault)
+		m.Fault = faultstatus.Proto(r.Fault)
 	}
 	for _, d := range r.Duplicates {
 		m.Duplicates = append(m.Duplicates, &sequencerv1.Duplicate{Offset: d.Offset, Count: d.Count, Epoch: uint64(l.Epoch), FirstSequence: uint64(d.First)})

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/settings"
 )
 
 func newConsumer(c *console) *cobra.Command {
@@ -18,14 +19,14 @@ func newConsumer(c *console) *cobra.Command {
 func newConsumerList(c *console) *cobra.Command {
 	var stream string
 	cmd := &cobra.Command{Use: "list", Short: "List consumers with their phase and lag", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		conn, err := c.dial(c.consumers, "consumers")
+		conn, err := c.dial(c.consumers, settings.ConsumerState)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
 		answer, err := consumerv1.NewConsumerStateClient(conn).ListConsumers(cmd.Context(), &consumerv1.ListConsumersRequest{Stream: stream})
 		if err != nil {
-			return reach(err, "consumer-state", c.consumers, "consumers")
+			return reach(err, "consumer-state", c.consumers, settings.ConsumerState)
 		}
 		var rows [][]any
 		for _, one := range answer.GetConsumers() {

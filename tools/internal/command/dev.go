@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/settings"
 	"github.com/lockstep-mq/lockstep/tools/internal/demofeed"
 	"github.com/lockstep-mq/lockstep/tools/internal/devhouse"
 )
@@ -23,10 +23,10 @@ func newDev(c *console) *cobra.Command {
 		port       *int
 	}{
 		{"ingest-port", "ingest (gRPC)", &cfg.Ports.Ingest},
-		{"http-port", "ingest (HTTP)", &cfg.Ports.IngestHTTP},
+		{"ingest-http-port", "ingest (HTTP)", &cfg.Ports.IngestHTTP},
 		{"gateway-port", "the delivery gateway (RSocket over TCP)", &cfg.Ports.Gateway},
-		{"websocket-port", "the delivery gateway (RSocket over WebSocket)", &cfg.Ports.GatewayWeb},
-		{"consumers-port", "consumer-state (gRPC)", &cfg.Ports.Consumers},
+		{"gateway-websocket-port", "the delivery gateway (RSocket over WebSocket)", &cfg.Ports.GatewayWeb},
+		{"consumer-state-port", "consumer-state (gRPC)", &cfg.Ports.Consumers},
 		{"sequencer-port", "sequencer-storage (gRPC)", &cfg.Ports.Sequencer},
 		{"admin-port", "/healthz, /readyz and /metrics", &cfg.Ports.Admin},
 	}
@@ -73,24 +73,20 @@ interrupted. It is for one person's machine: nobody is asked who they are unless
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&cfg.Data, "data", "./data", "directory of all data; made when missing")
-	f.StringVar(&cfg.TokensFile, "tokens-file", "", "bearer tokens and what they grant; empty: open to all on this machine")
+	settings.File(f)
+	f.StringVar(&cfg.Data, settings.Data, "./data", "data directory; made when missing")
+	f.StringVar(&cfg.TokensFile, settings.TokensFile, "", "bearer tokens and what they grant; empty: open to all on this machine")
 	f.BoolVar(&demo, "demo", false, "also publish a small live stream named demo")
 	f.BoolVar(&freePorts, "free-ports", false, "listen on any free ports, except where one is given")
 	for _, one := range ports {
-		f.IntVar(one.port, one.flag, *one.port, "port of "+one.what)
+		f.IntVar(one.port, one.flag, *one.port, "loopback port of "+one.what)
 	}
 	return cmd
 }
 
 // feed publishes the demo stream until ctx ends. The addresses are printed once there is something to follow.
 func (c *console) feed(ctx context.Context, at devhouse.Addresses) error {
-	conn, err := rpc.Dial(at.Ingest, rpc.ClientConfig{Token: c.token})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := demofeed.Run(ctx, conn, func() error { return c.welcome(at, true) }); err != nil && ctx.Err() == nil {
+	if err := demofeed.Run(ctx, at.Ingest, c.token, func() error { return c.welcome(at, true) }); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the demo feed: %w", err)
 	}
 	return nil
@@ -129,7 +125,7 @@ Try, in another terminal:
 func flagsFor(at devhouse.Addresses) string {
 	flags := ""
 	for _, one := range []struct{ name, address, usual string }{
-		{"ingest", at.Ingest, defaultIngest}, {"gateway", at.Gateway, defaultGateway}, {"consumers", at.Consumers, defaultConsumers},
+		{settings.Ingest, at.Ingest, defaultIngest}, {settings.Gateway, at.Gateway, defaultGateway}, {settings.ConsumerState, at.Consumers, defaultConsumers},
 	} {
 		if one.address != one.usual {
 			flags += " --" + one.name + " " + one.address

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,13 +16,13 @@ import (
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/sdk/producer"
 	"github.com/lockstep-mq/lockstep/tools/internal/jsonlines"
 	"github.com/lockstep-mq/lockstep/tools/internal/progress"
-	"github.com/lockstep-mq/lockstep/tools/internal/publisher"
 )
 
-// readAhead is how many parsed lines wait at most while a request is on its way.
-const readAhead = publisher.MaxRequestRecords
+// readAhead is how many parsed lines wait at most for the producer.
+const readAhead = 1024
 
 type publishing struct {
 	c        *console
@@ -32,11 +33,15 @@ type publishing struct {
 
 	bar       *progress.Bar
 	published uint64
-	skipped   uint64
+	enough    chan struct{} // closed when first is set
+
+	mu      sync.Mutex // protects what follows: lines are read on another goroutine than outcomes are
+	skipped uint64
+	first   error // the first line that cannot be taken
 }
 
 func newPublish(c *console) *cobra.Command {
-	p := &publishing{c: c}
+	p := &publishing{c: c, enough: make(chan struct{})}
 	cmd := &cobra.Command{
 		Use:   "publish STREAM [FILE|-]",
 		Short: "Publish JSON lines; each line is a value, stored byte for byte",
@@ -75,11 +80,6 @@ With --json one line per record is printed once it is durable: {"line":1,"key":"
 }
 
 func (p *publishing) run(ctx context.Context, input io.Reader, sizeBytes int64) error {
-	conn, err := p.c.dial(p.c.ingest, "ingest")
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	warned := false
 	retrying := func(err error) {
 		if !warned {
@@ -87,16 +87,15 @@ func (p *publishing) run(ctx context.Context, input io.Reader, sizeBytes int64) 
 			warned = true
 		}
 	}
-	err = publisher.Patiently(ctx, p.retryFor, retrying, func(ctx context.Context) error { return p.c.ensureStream(ctx, p.stream, p.keyField != "") })
+	err := patiently(ctx, p.retryFor, retrying, func(ctx context.Context) error { return p.c.ensureStream(ctx, p.stream, p.keyField != "") })
 	if err != nil {
 		return err
 	}
-	out, err := publisher.Open(ctx, ingestv1.NewIngestClient(conn), publisher.Config{
-		Stream: lane.StreamName(p.stream), GiveUpAfter: p.retryFor, OnRetry: retrying,
-	})
+	out, err := p.c.producer(ctx, p.stream, p.retryFor, retrying)
 	if err != nil {
-		return reach(err, "ingest", p.c.ingest, "ingest")
+		return err
 	}
+	defer leave(out)
 	p.bar = progress.Start(p.c.err, p.c.onTerminal(), "publish "+p.stream, sizeBytes)
 	err = p.pump(ctx, out, input)
 	p.bar.Stop()
@@ -111,17 +110,18 @@ func (p *publishing) run(ctx context.Context, input io.Reader, sizeBytes int64) 
 	return nil
 }
 
-// pump gathers what has been read into requests; it never waits for a fuller one.
-func (p *publishing) pump(ctx context.Context, out *publisher.Publisher, input io.Reader) error {
+// read is a line of the input, or why there is none.
+type read struct {
+	line jsonlines.Line
+	err  error
+}
+
+// pump publishes the lines of input and hears of each.
+func (p *publishing) pump(ctx context.Context, out *producer.Producer, input io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type read struct {
-		line jsonlines.Line
-		err  error
-	}
 	lines := make(chan read, readAhead)
 	go func() { // ends at the input's end, its first bad line unless skipping, or when pump returns; a blocked read ends with the process
-		defer close(lines)
 		r := jsonlines.NewReader(input, p.keyField)
 		for {
 			line, err := r.Next()
@@ -136,102 +136,102 @@ func (p *publishing) pump(ctx context.Context, out *publisher.Publisher, input i
 			}
 		}
 	}()
-	w := bufio.NewWriter(p.c.out) // flushed by send
-	var batch []jsonlines.Line
-	var bytes int
-	send := func() error {
-		err := p.send(ctx, out, batch, w)
-		batch, bytes = batch[:0], 0
-		return errors.Join(err, w.Flush())
+	records := func(yield func(producer.Record) bool) {
+		for {
+			select {
+			case next := <-lines:
+				var bad *jsonlines.BadLine
+				switch {
+				case errors.Is(next.err, io.EOF):
+					return
+				case errors.As(next.err, &bad) && p.skipBad:
+					p.leaveOut(bad)
+				case next.err != nil:
+					p.stop(next.err)
+					return
+				case !yield(producer.Record{Key: next.line.Key, Value: next.line.Value, Tag: next.line.Number}):
+					return
+				}
+			case <-p.enough:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
-	for {
-		if len(batch) > 0 && (len(lines) == 0 || len(batch) == publisher.MaxRequestRecords || bytes >= publisher.MaxRequestBytes) {
-			if err := send(); err != nil {
+	w := bufio.NewWriter(p.c.out)
+	for outcomes, err := range out.PublishAll(ctx, records) {
+		if err != nil {
+			if ctx.Err() != nil {
 				return err
 			}
+			return p.unknown("no more records are taken", err)
 		}
-		var next read
-		select {
-		case next = <-lines:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		var bad *jsonlines.BadLine
-		switch {
-		case errors.Is(next.err, io.EOF):
-			if len(batch) > 0 {
-				return send()
+		for _, o := range outcomes {
+			if err := p.settle(o, w); err != nil {
+				return errors.Join(err, w.Flush())
 			}
-			return nil
-		case errors.As(next.err, &bad) && p.skipBad:
-			p.leaveOut(bad)
-		case next.err != nil:
-			if len(batch) > 0 {
-				if err := send(); err != nil {
-					return err
-				}
-			}
-			return p.stopped(next.err)
-		default:
-			batch = append(batch, next.line)
-			bytes += len(next.line.Key) + len(next.line.Value)
 		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first != nil {
+		return fault.New(fault.ReasonOf(p.first), "%w\n%d records of other lines are published and durable; mend the line, or leave such lines out with --skip-bad", p.first, p.published)
+	}
+	return nil
+}
+
+// settle counts a record and, with --json, says where it is. An error means that nothing is known of the records that follow.
+func (p *publishing) settle(o producer.Outcome, w io.Writer) error {
+	p.bar.Add(int64(len(o.Record.Value)) + 1)
+	number, _ := o.Record.Tag.(int)
+	switch {
+	case o.Err == nil:
+		p.published++
+	case !ofRecord(o.Err):
+		return p.unknown(fmt.Sprintf("from line %d on records may not be published", number), o.Err)
+	case p.skipBad:
+		p.leaveOut(&jsonlines.BadLine{Number: number, Fault: fault.Of(o.Err)})
+		return nil
+	default:
+		p.stop(&jsonlines.BadLine{Number: number, Fault: fault.Of(o.Err)})
+		return nil
+	}
+	if !p.c.json {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, `{"line":%d,"key":%s,"partition":%d,"epoch":%d,"sequence":%d}`+"\n",
+		number, quoted(o.Record.Key), o.Ack.Partition, o.Ack.Position.Epoch, o.Ack.Position.Sequence)
+	return err
+}
+
+// unknown says what was kept when nothing gets through any more.
+func (p *publishing) unknown(what string, err error) error {
+	return fault.New(fault.ReasonOf(err), "%s; %d are known to be durable: %w", what, p.published, err)
+}
+
+// stop ends the reading at the first line that cannot be taken; what is on its way is still heard of.
+func (p *publishing) stop(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == nil {
+		p.first = why
+		close(p.enough)
 	}
 }
 
 func (p *publishing) leaveOut(bad *jsonlines.BadLine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.skipped++
 	if p.skipped <= 10 {
 		p.c.say("left out: %v", bad)
 	} else if p.skipped == 11 {
 		p.c.say("left out: more lines, counted at the end")
 	}
-}
-
-// stopped says what was kept when a line ends the command.
-func (p *publishing) stopped(err error) error {
-	return fault.New(fault.ReasonOf(err), "%w\n%d records of other lines are published and durable; mend the line, or leave such lines out with --skip-bad", err, p.published)
-}
-
-// send publishes lines and writes their places to w with --json.
-func (p *publishing) send(ctx context.Context, out *publisher.Publisher, lines []jsonlines.Line, w io.Writer) error {
-	records := make([]*ingestv1.Record, len(lines))
-	bytes := 0
-	for i, l := range lines {
-		records[i] = &ingestv1.Record{Key: l.Key, Value: l.Value}
-		bytes += len(l.Value) + 1
-	}
-	fates, err := out.Publish(ctx, records)
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		return fault.New(fault.ReasonOf(err), "from line %d on records may not be published; the %d before are durable: %w", lines[0].Number, p.published, err)
-	}
-	var first error
-	for i, fate := range fates {
-		if fate.Fault != nil {
-			bad := &jsonlines.BadLine{Number: lines[i].Number, Fault: fate.Fault}
-			if p.skipBad {
-				p.leaveOut(bad)
-			} else if first == nil {
-				first = bad
-			}
-			continue
-		}
-		p.published++
-		if p.c.json {
-			if _, err := fmt.Fprintf(w, `{"line":%d,"key":%s,"partition":%d,"epoch":%d,"sequence":%d}`+"\n",
-				lines[i].Number, quoted(lines[i].Key), fate.Partition, fate.At.Epoch, fate.At.Sequence); err != nil {
-				return err
-			}
-		}
-	}
-	p.bar.Add(int64(bytes))
-	if first != nil {
-		return p.stopped(first)
-	}
-	return nil
 }
 
 // ensureStream creates the stream if there is none, and says so.

@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
-	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/tools/internal/publisher"
+	"github.com/lockstep-mq/lockstep/sdk/producer"
 )
 
 func newPut(c *console) *cobra.Command {
@@ -22,7 +21,7 @@ func newPut(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "put STREAM KEY VALUE", Short: "Publish one record; VALUE is stored byte for byte", Args: exactly("STREAM", "KEY", "VALUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.publishAll(cmd.Context(), args[0], []*ingestv1.Record{{Key: args[1], Value: []byte(args[2]), Headers: headers}}, "put")
+			return c.publishAll(cmd.Context(), args[0], []producer.Record{{Key: args[1], Value: []byte(args[2]), Headers: headers}}, "put")
 		},
 	}
 	cmd.Flags().StringToStringVar(&headers, "header", nil, "a header, NAME=TEXT; may be given more than once")
@@ -51,9 +50,9 @@ func newDelete(c *console) *cobra.Command {
 				}
 				keys = append(keys, more...)
 			}
-			records := make([]*ingestv1.Record, len(keys))
+			records := make([]producer.Record, len(keys))
 			for i, key := range keys {
-				records[i] = &ingestv1.Record{Key: key, Tombstone: true}
+				records[i] = producer.Record{Key: key, Tombstone: true}
 			}
 			return c.publishAll(cmd.Context(), args[0], records, "delete")
 		},
@@ -91,42 +90,49 @@ func (c *console) keysIn(file string) ([]string, error) {
 }
 
 // publishAll publishes records to a stream that exists and says where each went.
-func (c *console) publishAll(ctx context.Context, stream string, records []*ingestv1.Record, verb string) error {
+func (c *console) publishAll(ctx context.Context, stream string, records []producer.Record, verb string) error {
 	if _, err := c.stream(ctx, stream); err != nil {
 		return err
 	}
-	conn, err := c.dial(c.ingest, "ingest")
+	out, err := c.producer(ctx, stream, 10*time.Second, nil)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	out, err := publisher.Open(ctx, ingestv1.NewIngestClient(conn), publisher.Config{Stream: lane.StreamName(stream), GiveUpAfter: 10 * time.Second})
-	if err != nil {
-		return reach(err, "ingest", c.ingest, "ingest")
-	}
+	defer leave(out)
 	done := 0
-	for len(records) > 0 {
-		n := min(len(records), publisher.MaxRequestRecords)
-		fates, err := out.Publish(ctx, records[:n])
+	var first error
+	for outcomes, err := range out.PublishAll(ctx, slices.Values(records)) {
 		if err != nil {
 			return fault.New(fault.ReasonOf(err), "%d records were published, of the others it is not known: %w", done, err)
 		}
-		for i, fate := range fates {
-			if fate.Fault != nil {
-				return fault.New(fate.Fault.Reason(), "%s %s: %w (%d records were published)", verb, records[i].GetKey(), fate.Fault, done)
+		for _, o := range outcomes {
+			if o.Err != nil && !ofRecord(o.Err) {
+				return fault.New(fault.ReasonOf(o.Err), "%d records were published, of the others it is not known: %w", done, o.Err)
 			}
-			done++
-			if c.json {
-				if err := c.line(map[string]any{"key": records[i].GetKey(), "partition": fate.Partition, "epoch": fate.At.Epoch, "sequence": fate.At.Sequence}); err != nil {
-					return err
+			if o.Err != nil {
+				if first == nil {
+					first = fault.New(fault.ReasonOf(o.Err), "%s %s: %w", verb, o.Record.Key, o.Err)
 				}
 				continue
 			}
-			if _, err := fmt.Fprintf(c.out, "%s %s: sequence %d of partition %d\n", verb, records[i].GetKey(), fate.At.Sequence, fate.Partition); err != nil {
+			done++
+			if err := c.tellPlace(verb, o); err != nil {
 				return err
 			}
 		}
-		records = records[n:]
+	}
+	if first != nil {
+		return fault.New(fault.ReasonOf(first), "%w (%d records were published)", first, done)
 	}
 	return nil
+}
+
+// tellPlace says where a record is stored.
+func (c *console) tellPlace(verb string, o producer.Outcome) error {
+	at := o.Ack.Position
+	if c.json {
+		return c.line(map[string]any{"key": o.Record.Key, "partition": o.Ack.Partition, "epoch": at.Epoch, "sequence": at.Sequence})
+	}
+	_, err := fmt.Fprintf(c.out, "%s %s: sequence %d of partition %d\n", verb, o.Record.Key, at.Sequence, o.Ack.Partition)
+	return err
 }

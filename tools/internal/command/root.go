@@ -30,6 +30,9 @@ func Execute(ctx context.Context, version string, args []string, in io.Reader, o
 	return c.conclude(ctx, root.ExecuteContext(ctx))
 }
 
+// Root is the command line, for whoever reads its flags.
+func Root() *cobra.Command { return newRoot(&console{}) }
+
 func newRoot(c *console) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lockstep",
@@ -43,17 +46,17 @@ Exit codes: 0 done, 1 failed (verify: different), 2 wrong usage (verify: could n
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settings.Load(cmd.Flags(), "LOCKSTEP", ""); err != nil {
+			if err := settings.Load(cmd.Flags()); err != nil {
 				return coded{exitUsage, fault.New(fault.InvalidArgument, "%w", err)}
 			}
 			return nil
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.ingest, "ingest", defaultIngest, "address of ingest (gRPC)")
-	flags.StringVar(&c.gateway, "gateway", defaultGateway, "address of a delivery gateway: tcp://, tls://, ws:// or wss://")
-	flags.StringVar(&c.consumers, "consumers", defaultConsumers, "address of consumer-state (gRPC)")
-	flags.StringVar(&c.token, "token", "", "bearer token, where the services ask for one; better set as LOCKSTEP_TOKEN, which other users cannot see")
+	flags.StringVar(&c.ingest, settings.Ingest, defaultIngest, "address of ingest (gRPC)")
+	flags.StringVar(&c.gateway, settings.Gateway, defaultGateway, "address of a delivery gateway: tcp://, tls://, ws:// or wss://")
+	flags.StringVar(&c.consumers, settings.ConsumerState, defaultConsumers, "address of consumer-state (gRPC)")
+	flags.StringVar(&c.token, settings.Token, "", "bearer token, where the services ask for one; better set as LOCKSTEP_TOKEN, which other users cannot see")
 	flags.BoolVar(&c.json, "json", false, "results as one JSON object per line, errors as a JSON object on stderr")
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "say on stderr what the libraries do")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

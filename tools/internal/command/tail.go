@@ -12,8 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
-	"github.com/lockstep-mq/lockstep/tools/internal/lanetail"
+	"github.com/lockstep-mq/lockstep/sdk/consumer"
 )
 
 func newTail(c *console) *cobra.Command {
@@ -28,9 +29,14 @@ With --json each line has partition, epoch, sequence, time_ms, key, headers, and
 "value_text" or "value_base64". A deletion has "tombstone":true.`,
 		Args: exactly("STREAM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg := lanetail.Config{
-				Gateway: strings.Split(c.gateway, ",")[0], Token: c.token, Stream: lane.StreamName(args[0]), From: lane.Sequence(from),
-				Bounded: noFollow, GiveUpAfter: 5 * time.Second, Log: c.log(),
+			cfg := consumer.Config{
+				Stream: args[0], Gateways: strings.Split(c.gateway, ","), Client: "lockstep tail", Token: c.token, StopAtTail: noFollow,
+				ConnectWithin: 5 * time.Second, RetryLongest: longestPause, Log: c.log(),
+			}
+			if from > 0 {
+				cfg.Start = consumer.From(lane.Sequence(from))
+			} else if !noFollow {
+				cfg.Start = consumer.Tail()
 			}
 			if cmd.Flags().Changed("from") && from == 0 {
 				return usage("--from 0: sequences begin at 1")
@@ -45,38 +51,64 @@ With --json each line has partition, epoch, sequence, time_ms, key, headers, and
 	return cmd
 }
 
-// errEnough ends a tail that has printed --count records.
-var errEnough = errors.New("enough")
-
-func (c *console) tail(ctx context.Context, cfg lanetail.Config, count uint64) error {
+func (c *console) tail(ctx context.Context, cfg consumer.Config, count uint64) error {
+	following := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cfg.OnRetry = func(err error, _ time.Duration) {
+		if !fault.ReasonOf(err).Temporary() {
+			cancel(err) // the loop would wait for somebody to mend it; somebody watches
+		}
+	}
+	reader, err := consumer.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
 	w := bufio.NewWriter(c.out)
 	printed := uint64(0)
-	err := lanetail.Read(ctx, cfg, func(r lanetail.Record) error {
-		if count > 0 && printed == count {
-			return errEnough // another partition's, already on its way when the last one was printed
+	for r, err := range reader.Records(ctx) {
+		if err == nil {
+			err = c.printRecord(w, r)
+		} else if cause := context.Cause(ctx); cause != nil {
+			err = cause
 		}
-		if err := c.printRecord(w, r); err != nil {
-			return err
+		if err != nil {
+			if !cfg.StopAtTail && following.Err() != nil && errors.Is(err, context.Canceled) {
+				err = nil // interrupting is how following ends
+			}
+			return errors.Join(tailing(err), w.Flush())
 		}
 		printed++
+		if printed == count {
+			break
+		}
 		// Somebody watches a live tail; a bounded one is for a program, which gets it by the buffer.
-		if !cfg.Bounded {
+		if !cfg.StopAtTail {
 			if err := w.Flush(); err != nil {
 				return err
 			}
 		}
-		if printed == count {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) || !cfg.Bounded && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil // interrupting is how following ends
 	}
-	return errors.Join(err, w.Flush())
+	return w.Flush()
 }
 
-func (c *console) printRecord(w *bufio.Writer, r lanetail.Record) error {
+// tailing says what records that are not there mean for whoever asked for them.
+func tailing(err error) error {
+	var expired *consumer.Expired
+	var cut *consumer.HistoryCut
+	switch {
+	case errors.As(err, &expired):
+		return fault.New(fault.Expired, "%w; the first there is has sequence %d: begin there with --from %[2]d", err, expired.Head)
+	case errors.As(err, &cut) && cut.Had.Epoch == 0:
+		return fault.New(fault.AheadOfTail, "sequence %d of partition %d does not exist yet: its tail is %d", cut.Had.Sequence+1, cut.Partition, cut.Tail)
+	case errors.As(err, &cut):
+		return fault.New(fault.EpochMismatch, "%w", err)
+	}
+	return err
+}
+
+func (c *console) printRecord(w *bufio.Writer, r consumer.Record) error {
 	if !c.json {
 		value := fmt.Sprintf("%q", r.Value)
 		if utf8.Valid(r.Value) {
@@ -85,10 +117,10 @@ func (c *console) printRecord(w *bufio.Writer, r lanetail.Record) error {
 		if r.Tombstone {
 			value = "(deleted)"
 		}
-		_, err := fmt.Fprintf(w, "%d %s %s\n", r.Sequence, r.Key, value)
+		_, err := fmt.Fprintf(w, "%d %s %s\n", r.Position.Sequence, r.Key, value)
 		return err
 	}
-	members := map[string]any{"partition": r.Partition, "epoch": r.Epoch, "sequence": r.Sequence, "time_ms": r.TimeMS, "key": string(r.Key)}
+	members := map[string]any{"partition": r.Partition, "epoch": r.Position.Epoch, "sequence": r.Position.Sequence, "time_ms": r.TimeMS, "key": r.Key}
 	if len(r.Headers) > 0 {
 		members["headers"] = json.RawMessage(r.Headers)
 	}

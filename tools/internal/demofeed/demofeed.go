@@ -6,12 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
-	"github.com/lockstep-mq/lockstep/tools/internal/publisher"
-	"google.golang.org/grpc"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
+	"github.com/lockstep-mq/lockstep/sdk/producer"
 )
 
 const (
@@ -31,17 +32,23 @@ type quote struct {
 	Stock int     `json:"stock"`
 }
 
-// Run publishes until ctx ends. Ingest being away only pauses it. began is called once, when every key has a first record; its error
+// Run publishes at the address ingest, with a bearer token if it asks for one, until ctx ends. Ingest being away only pauses it. began is called once, when every key has a first record; its error
 // ends the feed.
-func Run(ctx context.Context, conn grpc.ClientConnInterface, began func() error) error {
+func Run(ctx context.Context, ingest, token string, began func() error) error {
+	conn, err := rpc.Dial(ingest, rpc.ClientConfig{Token: token})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	spec := &streamv1.StreamSpec{Name: Stream, Partitions: 1, Keyed: true, Retention: &streamv1.Retention{MaxRecords: keepRecords}}
 	if _, err := ingestv1.NewStreamsClient(conn).CreateStream(ctx, &ingestv1.CreateStreamRequest{Spec: spec, IfAbsent: true}); err != nil {
 		return fmt.Errorf("creating the demo stream: %w", err)
 	}
-	out, err := publisher.Open(ctx, ingestv1.NewIngestClient(conn), publisher.Config{Stream: Stream, GiveUpAfter: time.Minute})
+	out, err := producer.Open(ctx, producer.Config{Ingest: ingest, Token: token, Stream: Stream, GiveUpAfter: time.Minute})
 	if err != nil {
 		return fmt.Errorf("publishing the demo stream: %w", err)
 	}
+	defer func() { _ = out.Close(ctx) }() // ctx has ended, and nobody waits for the last prices
 	quotes := make([]quote, goods)
 	for i := range quotes {
 		quotes[i] = quote{Good: fmt.Sprintf("good-%03d", i), Price: 10 + 90*rand.Float64(), Stock: rand.IntN(1000)}
@@ -53,7 +60,7 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, began func() error)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		records := make([]*ingestv1.Record, len(changed))
+		records := make([]producer.Record, len(changed))
 		for i, n := range changed {
 			q := &quotes[n]
 			q.Price = float64(int(100*q.Price*(0.98+0.04*rand.Float64()))) / 100
@@ -62,10 +69,17 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, began func() error)
 			if err != nil {
 				return err
 			}
-			records[i] = &ingestv1.Record{Key: q.Good, Value: value}
+			records[i] = producer.Record{Key: q.Good, Value: value}
 		}
-		if _, err := out.Publish(ctx, records); err != nil {
-			return err
+		for outcomes, err := range out.PublishAll(ctx, slices.Values(records)) {
+			if err != nil {
+				return err
+			}
+			for _, o := range outcomes {
+				if o.Err != nil {
+					return o.Err
+				}
+			}
 		}
 		if began != nil {
 			if err := began(); err != nil {

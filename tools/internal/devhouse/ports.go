@@ -32,9 +32,9 @@ func listen(ctx context.Context, host string, p Ports) (*listeners, error) {
 		port int
 		flag string
 	}{
-		{&l.ingest, p.Ingest, "ingest-port"}, {&l.ingestHTTP, p.IngestHTTP, "http-port"},
-		{&l.gateway, p.Gateway, "gateway-port"}, {&l.gatewayWeb, p.GatewayWeb, "websocket-port"},
-		{&l.consumers, p.Consumers, "consumers-port"}, {&l.sequencer, p.Sequencer, "sequencer-port"}, {&l.admin, p.Admin, "admin-port"},
+		{&l.ingest, p.Ingest, "ingest-port"}, {&l.ingestHTTP, p.IngestHTTP, "ingest-http-port"},
+		{&l.gateway, p.Gateway, "gateway-port"}, {&l.gatewayWeb, p.GatewayWeb, "gateway-websocket-port"},
+		{&l.consumers, p.Consumers, "consumer-state-port"}, {&l.sequencer, p.Sequencer, "sequencer-port"}, {&l.admin, p.Admin, "admin-port"},
 	} {
 		address := net.JoinHostPort(host, strconv.Itoa(one.port))
 		taken, err := new(net.ListenConfig).Listen(ctx, "tcp", address)

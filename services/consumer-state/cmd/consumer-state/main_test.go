@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is the command, running.
-type process struct {
+// living is the command, running.
+type living struct {
 	*exec.Cmd
 	address string
 	rest    sync.WaitGroup // of reading what it logs
@@ -51,9 +51,9 @@ func child(args ...string) *exec.Cmd {
 
 var addressInLog = regexp.MustCompile(`address=(\S+)`)
 
-func start(t *testing.T, args ...string) *process {
+func start(t *testing.T, args ...string) *living {
 	t.Helper()
-	p := &process{Cmd: child(append([]string{"--address", "127.0.0.1:0"}, args...)...)}
+	p := &living{Cmd: child(append([]string{"--listen", "127.0.0.1:0"}, args...)...)}
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func start(t *testing.T, args ...string) *process {
 }
 
 // end sends a signal and gives what Wait says.
-func (p *process) end(t *testing.T, signal syscall.Signal) error {
+func (p *living) end(t *testing.T, signal syscall.Signal) error {
 	t.Helper()
 	if err := p.Process.Signal(signal); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func (p *process) end(t *testing.T, signal syscall.Signal) error {
 	return p.Wait()
 }
 
-func (p *process) dial(t *testing.T) (consumerv1.ConsumerStateClient, *grpc.ClientConn) {
+func (p *living) dial(t *testing.T) (consumerv1.ConsumerStateClient, *grpc.ClientConn) {
 	t.Helper()
 	cc, err := rpc.Dial(p.address, rpc.ClientConfig{})
 	if err != nil {
@@ -102,7 +102,7 @@ func TestKilledWhileConsumersCheckpoint(t *testing.T) {
 	var incarnations [consumers]uint64
 	ctx := context.Background()
 	for kill := range kills {
-		p := start(t, "--data-dir", dir, "--admin-address", "")
+		p := start(t, "--data", dir, "--admin", "")
 		client, cc := p.dial(t)
 		var answers atomic.Int64
 		limit := 20 + random.Int64N(200)
@@ -164,7 +164,7 @@ func TestAdminPageAndEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte("data-dir: "+dir+"\nadmin-address: "+socket+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("data: "+dir+"\nadmin: "+socket+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, "--config", file)
@@ -183,11 +183,11 @@ func TestAdminPageAndEnd(t *testing.T) {
 			t.Errorf("%s: %d %v %.300s", path, answer.StatusCode, err, body)
 		}
 	}
-	out, err := child("--data-dir", dir, "--address", "127.0.0.1:0", "--admin-address", "").CombinedOutput()
+	out, err := child("--data", dir, "--listen", "127.0.0.1:0", "--admin", "").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "used by another process") {
 		t.Errorf("a second one in the directory: %v %s", err, out)
 	}
-	out, err = child("--data-dir", t.TempDir(), "--address", p.address, "--admin-address", "").CombinedOutput()
+	out, err = child("--data", t.TempDir(), "--listen", p.address, "--admin", "").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "is in use") {
 		t.Errorf("a second one at the address: %v %s", err, out)
 	}
@@ -202,12 +202,12 @@ func TestMistakes(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "data-dir"},
-		{[]string{"--data-dir", "x", "extra"}, "extra"},
+		{[]string{"--data", ""}, "set data"},
+		{[]string{"--data", "x", "extra"}, "extra"},
 		{[]string{"--no-such"}, "no-such"},
-		{[]string{"--data-dir", "x", "--silent-after", "-1s"}, "silent-after"},
+		{[]string{"--data", "x", "--silent-after", "-1s"}, "silent-after"},
 	} {
-		cmd := child(append(c.args, "--admin-address", "", "--address", "127.0.0.1:0")...)
+		cmd := child(append(c.args, "--admin", "", "--listen", "127.0.0.1:0")...)
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), c.want) {

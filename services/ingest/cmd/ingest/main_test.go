@@ -6,7 +6,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lockstep-mq/lockstep/services/ingest/ingest"
 )
+
+// run calls the command as a shell would.
+func run(ctx context.Context, args []string) error {
+	c := ingest.Program().Command()
+	c.SetArgs(args)
+	return c.ExecuteContext(ctx)
+}
 
 func TestWrongSettingsAreNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ingest.yaml")
@@ -30,7 +39,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 func TestStartsAndStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, []string{"--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}); err != nil {
+	if err := run(ctx, []string{"--listen", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}); err != nil {
 		t.Fatal(err)
 	}
 }

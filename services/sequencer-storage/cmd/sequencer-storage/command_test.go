@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
 )
 
 // run calls the command as a shell would.
 func run(ctx context.Context, args ...string) (string, error) {
-	c := command()
+	c := sequencer.Program().Command()
 	var out bytes.Buffer
 	c.SetOut(&out)
 	c.SetErr(&out)
@@ -29,7 +30,7 @@ func TestRunThenCheck(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := run(ctx, "--data", dir, "--address", "127.0.0.1:0", "--admin", "127.0.0.1:0") // "run" is the default
+		_, err := run(ctx, "--data", dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 		ended <- err
 	}()
 	deadline := time.After(20 * time.Second)

@@ -1,19 +1,13 @@
-// Command sequencer-storage runs the sequencer-storage service, or checks a stopped data directory.
+// Command sequencer-storage runs the service of that name, or checks a stopped data directory. See package sequencer.
 package main
 
 import (
-	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/lockstep-mq/lockstep/libs/service-kit/process"
+	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "sequencer-storage:", err)
-		os.Exit(1)
-	}
+	os.Exit(process.Main(sequencer.Program()))
 }

@@ -24,6 +24,7 @@ import (
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/crew"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 )
 
@@ -93,12 +94,10 @@ type Forwarder struct {
 
 	ctx  context.Context
 	stop context.CancelFunc
-	wg   sync.WaitGroup // workers
+	crew *crew.Crew[*entry] // I2
 
 	mu       sync.Mutex // protects what follows
 	entries  map[session.Key]*entry
-	queue    []*entry
-	workers  int
 	draining bool
 	idle     chan struct{} // closed when nothing waits, if someone asked
 }
@@ -115,7 +114,9 @@ func New(cfg Config, keeper Keeper, log *slog.Logger) *Forwarder {
 		cfg.Gather = 20 * time.Millisecond
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Forwarder{cfg: cfg, keeper: keeper, log: log, ctx: ctx, stop: stop, entries: make(map[session.Key]*entry)}
+	f := &Forwarder{cfg: cfg, keeper: keeper, log: log, ctx: ctx, stop: stop, entries: make(map[session.Key]*entry)}
+	f.crew = crew.New(cfg.Workers, f.work)
+	return f
 }
 
 // Pending is how many consumers have something waiting.
@@ -209,44 +210,22 @@ func position(c *consumerv1.Cursor) lane.Position {
 // later queues e after a while. f.mu is held.
 func (f *Forwarder) later(e *entry, wait time.Duration) {
 	if wait <= 0 || f.draining {
-		f.enqueue(e)
+		f.crew.Put(e)
 		return
 	}
-	time.AfterFunc(wait, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.enqueue(e)
-	})
+	time.AfterFunc(wait, func() { f.crew.Put(e) })
 }
 
-func (f *Forwarder) enqueue(e *entry) {
-	if f.ctx.Err() != nil {
-		return
-	}
-	f.queue = append(f.queue, e)
-	if f.workers < f.cfg.Workers {
-		f.workers++
-		f.wg.Add(1)
-		go f.work() // ends when the queue is empty
-	}
-}
-
-func (f *Forwarder) work() {
-	defer f.wg.Done()
+// work sends what waits in e.
+func (f *Forwarder) work(e *entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.queue) > 0 && f.ctx.Err() == nil {
-		e := f.queue[0]
-		f.queue[0] = nil
-		f.queue = f.queue[1:]
-		sent := *e // what is sent now; e gathers anew meanwhile
-		*e = entry{session: e.session, queued: true, failures: e.failures}
-		f.mu.Unlock()
-		kept, err := f.send(&sent)
-		f.mu.Lock()
-		f.settle(e, &sent, kept, err)
-	}
-	f.workers--
+	sent := *e // what is sent now; e gathers anew meanwhile
+	*e = entry{session: e.session, queued: true, failures: e.failures}
+	f.mu.Unlock()
+	kept, err := f.send(&sent)
+	f.mu.Lock()
+	f.settle(e, &sent, kept, err)
 }
 
 func (f *Forwarder) send(e *entry) (kept []*consumerv1.Cursor, err error) {
@@ -297,11 +276,7 @@ func (f *Forwarder) settle(e, sent *entry, kept []*consumerv1.Cursor, err error)
 		if f.draining {
 			wait = retryFirst
 		}
-		time.AfterFunc(wait/2+rand.N(wait/2), func() {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.enqueue(e)
-		})
+		time.AfterFunc(wait/2+rand.N(wait/2), func() { f.crew.Put(e) })
 		return
 	}
 	if err != nil {
@@ -348,5 +323,5 @@ func (f *Forwarder) Close(ctx context.Context) {
 		}
 	}
 	f.stop()
-	f.wg.Wait()
+	f.crew.Close()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/cache"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/crew"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/parcel"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/storage"
 )
@@ -56,14 +57,12 @@ type Reader struct {
 
 	ctx  context.Context
 	stop context.CancelFunc
-	wg   sync.WaitGroup // workers
+	crew *crew.Crew[*load] // I2
 
-	mu      sync.Mutex // protects what follows
-	shelf   *shelf
-	loads   map[stretch]*load
-	queue   []*load
-	workers int
-	counts  Counts
+	mu     sync.Mutex // protects what follows
+	shelf  *shelf
+	loads  map[stretch]*load
+	counts Counts
 }
 
 // stretch is the part of a history between two multiples of BlockRecords.
@@ -105,13 +104,15 @@ func New(cfg Config, src Log, shared Shared, log *slog.Logger) *Reader {
 		cfg.BlockRecords = 8192
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Reader{cfg: cfg, src: src, shared: shared, log: log, ctx: ctx, stop: stop, shelf: newShelf(cfg.MaxBytes), loads: make(map[stretch]*load)}
+	r := &Reader{cfg: cfg, src: src, shared: shared, log: log, ctx: ctx, stop: stop, shelf: newShelf(cfg.MaxBytes), loads: make(map[stretch]*load)}
+	r.crew = crew.New(cfg.Workers, r.work)
+	return r
 }
 
 // Close stops all loads and waits for them. Nobody is woken any more.
 func (r *Reader) Close() {
 	r.stop()
-	r.wg.Wait()
+	r.crew.Close()
 }
 
 // Counts is a copy.
@@ -148,7 +149,7 @@ func (r *Reader) At(at storage.Standing, seq lane.Sequence, w *Waiter) (*parcel.
 	if l == nil { // I1: otherwise wait for the one there is, and look again
 		l = &load{of: key, from: seq, at: at, waiters: make(map[*Waiter]struct{})}
 		r.loads[key] = l
-		r.enqueue(l)
+		r.crew.Put(l)
 	}
 	if w.load != l {
 		r.leave(w)
@@ -172,40 +173,17 @@ func (r *Reader) leave(w *Waiter) {
 	}
 }
 
-// enqueue lets a worker take l, starting one when there are too few (I2). r.mu is held.
-func (r *Reader) enqueue(l *load) {
-	if r.ctx.Err() != nil {
+// work does one load, unless nobody waits for it any more.
+func (r *Reader) work(l *load) {
+	r.mu.Lock()
+	if len(l.waiters) == 0 {
+		delete(r.loads, l.of)
+		r.mu.Unlock()
 		return
 	}
-	r.queue = append(r.queue, l)
-	if r.workers < r.cfg.Workers {
-		r.workers++
-		r.wg.Add(1)
-		go r.work() // ends when the queue is empty
-	}
-}
-
-func (r *Reader) work() {
-	defer r.wg.Done()
-	for {
-		r.mu.Lock()
-		if len(r.queue) == 0 || r.ctx.Err() != nil {
-			r.workers--
-			r.mu.Unlock()
-			return
-		}
-		l := r.queue[0]
-		r.queue[0] = nil
-		r.queue = r.queue[1:]
-		if len(l.waiters) == 0 {
-			delete(r.loads, l.of)
-			r.mu.Unlock()
-			continue
-		}
-		r.mu.Unlock()
-		parcels, fromShared, err := r.load(l)
-		r.settle(l, parcels, fromShared, err)
-	}
+	r.mu.Unlock()
+	parcels, fromShared, err := r.load(l)
+	r.settle(l, parcels, fromShared, err)
 }
 
 // settle keeps what was read, wakes those who wait, or tries again later.
@@ -215,11 +193,7 @@ func (r *Reader) settle(l *load, parcels []*parcel.Parcel, fromShared bool, err 
 		r.counts.Failures++
 		if (fault.ReasonOf(err).Temporary() || errors.Is(err, context.DeadlineExceeded)) && r.ctx.Err() == nil && len(l.waiters) > 0 {
 			l.retry = min(max(2*l.retry, retryFirst), retryLast)
-			time.AfterFunc(l.retry/2+rand.N(l.retry/2), func() {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.enqueue(l)
-			})
+			time.AfterFunc(l.retry/2+rand.N(l.retry/2), func() { r.crew.Put(l) })
 			r.mu.Unlock()
 			r.log.Debug("reading the log failed; trying again", "lane", l.of.of.lane.String(), "from", l.from, "error", err)
 			return

@@ -1,4 +1,7 @@
-package rpc
+// Package faultstatus carries faults over gRPC: as the detail of a status, or as a message of api/stream.
+//
+// Servers, and everybody who calls them, must agree on it, the SDK too: hence here, beside the contracts.
+package faultstatus
 
 import (
 	"context"
@@ -81,9 +84,12 @@ func ToStatus(err error) error {
 }
 
 // FromStatus restores the fault of a gRPC error. A status without one becomes the nearest reason: Unavailable for a peer that cannot
-// be reached, UnknownOutcome for a deadline that passed, Overloaded, Unauthenticated, NotPermitted, else Internal. A context that
+// be reached, UnknownOutcome for a deadline that passed, Overloaded, Unauthenticated, NotPermitted, UnsupportedVersion for a call that is not known, else Internal. A context that
 // the caller itself cancelled stays errors.Is context.Canceled.
-func FromStatus(err error) error {
+func FromStatus(err error) error { return FromPeer("the other side", err) }
+
+// FromPeer is FromStatus that says who was called.
+func FromPeer(peer string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -100,15 +106,17 @@ func FromStatus(err error) error {
 	case codes.Canceled:
 		return context.Canceled
 	case codes.Unavailable:
-		return fault.New(fault.Unavailable, "the other side cannot be reached: %s", s.Message())
+		return fault.New(fault.Unavailable, "%s cannot be reached: %s", peer, s.Message())
 	case codes.DeadlineExceeded:
-		return fault.New(fault.UnknownOutcome, "no answer in time: %s", s.Message())
+		return fault.New(fault.UnknownOutcome, "no answer of %s in time: %s", peer, s.Message())
 	case codes.ResourceExhausted:
 		return fault.New(fault.Overloaded, "%s", s.Message())
 	case codes.Unauthenticated:
 		return fault.New(fault.Unauthenticated, "%s", s.Message())
 	case codes.PermissionDenied:
 		return fault.New(fault.NotPermitted, "%s", s.Message())
+	case codes.Unimplemented:
+		return fault.New(fault.UnsupportedVersion, "%s does not know this call: %s: upgrade it", peer, s.Message())
 	}
 	return fault.New(fault.Internal, "%s: %s", s.Code(), s.Message())
 }
