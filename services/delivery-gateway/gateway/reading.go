@@ -12,11 +12,12 @@ import (
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/subscription"
 )
 
-// RequestStream opens subscribe, range and bootstrap. It runs on the connection's reader, so whatever asks another service is done by
+// RequestStream opens subscribe, range and what resynchronises. It runs on the connection's reader, so whatever asks another service is done by
 // a task of its own; the engine bounds the streams, and with them the tasks, of a connection.
 func (c *connection) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	source, err := c.open(req, out)
@@ -50,6 +51,36 @@ func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.S
 			return nil, err
 		}
 		return c.bootstrap(in, out)
+	case protocol.RouteSnapshot:
+		in := new(deliveryv1.SnapshotRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.snapshot(in, out)
+	case protocol.RouteChunks:
+		in := new(deliveryv1.ChunksRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.chunks(in, out)
+	case protocol.RouteChanges:
+		in := new(deliveryv1.ChangesRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.changes(in, out)
+	case protocol.RouteSketch:
+		in := new(deliveryv1.SketchRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.sketch(in, out)
+	case protocol.RouteRows:
+		in := new(deliveryv1.RowsRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.rows(in, out)
 	}
 	return nil, unknownRoute(route, "request-stream")
 }
@@ -68,7 +99,9 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 		if err != nil {
 			return nil, err
 		}
-		leave, err := c.s.sessions.Join(one, sub.Fail)
+		leave, err := c.s.sessions.Join(one, &session.Member{Fail: sub.Fail, Tell: func(r *deliveryv1.Reset) {
+			sub.Insert(r.GetCommandId(), inBand(in.GetPartition(), r))
+		}})
 		if err != nil {
 			return nil, err
 		}
