@@ -57,6 +57,15 @@ func (s State) Record(i int) record.Record {
 	return record.Record{Key: fmt.Appendf(nil, "order-%09d", i), Sequence: lane.Sequence(i + 1), TimeMS: 1_700_000_000_000 + int64(i), Value: value[:s.ValueBytes:s.ValueBytes]}
 }
 
+// Records are rows [from, to).
+func (s State) Records(from, to int) []record.Record {
+	records := make([]record.Record, 0, to-from)
+	for i := from; i < to; i++ {
+		records = append(records, s.Record(i))
+	}
+	return records
+}
+
 // Write makes the snapshot's chunks.
 func (s State) Write(out io.Writer) (*snapshot.Manifest, error) {
 	h := digest.NewHasher(Seed)
