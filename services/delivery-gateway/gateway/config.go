@@ -52,7 +52,8 @@ type Config struct {
 	MaxRepairs int
 	// MaxScans of snapshots for repairs run at once; other repairs wait. Default half of the processors, at least 1.
 	MaxScans int
-	// ResyncBytesPerSecond is what all bootstraps and repairs together may send. Live tails do not count and never wait. Default 200 MB.
+	// ResyncBytesPerSecond is what all bootstraps and repairs together may send. Live tails do not count and never wait; while they
+	// are sent on busy processors the rate gives way, down to a tenth. Default 200 MB.
 	ResyncBytesPerSecond int64
 	// SnapshotDir is where copies of snapshots are kept; they survive a restart. No other gateway may use it. Default a temporary
 	// directory that goes when the gateway does.

@@ -57,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) (*metrics, error) {
 		count("bootstraps_refused_total", "Bootstraps told to come back later.", func() float64 { return float64(s.bootstraps.Refused()) }),
 		count("repairs_refused_total", "Repairs told to come back later.", func() float64 { return float64(s.repairs.Refused()) }),
 		gauge("resync_rate_waiting", "Pieces that wait for the rate of resynchronisation.", func() float64 { return float64(s.bucket.Waiting()) }),
+		gauge("resync_rate_bytes_per_second", "Rate of resynchronisation of this moment: it gives way to live tails.", s.bucket.BytesPerSecond),
 		count("resync_rate_wait_seconds_total", "Seconds that pieces waited for the rate of resynchronisation.", func() float64 { return s.bucket.Waited().Seconds() }),
 		gauge("snapshot_copies", "Copies of snapshots on disk.", func() float64 { return float64(s.depot.Counts().Copies) }),
 		gauge("snapshot_disk_bytes", "Bytes of copies of snapshots on disk.", func() float64 { return float64(s.depot.Counts().DiskBytes) }),

@@ -93,7 +93,10 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 	if in.GetWindowBytes() > 0 {
 		window = int64(min(in.GetWindowBytes(), uint64(c.s.cfg.MaxWindowBytes)))
 	}
-	sub := subscription.New(out, window, c.s.metrics.delivered)
+	sub := subscription.New(out, window, func(records, bytes int) {
+		c.s.delivered.Add(1)
+		c.s.metrics.delivered(records, bytes)
+	})
 	if in.GetIncarnation() != 0 {
 		one, err := c.sessionOf(in.GetStream(), in.GetConsumerId(), in.GetIncarnation())
 		if err != nil {

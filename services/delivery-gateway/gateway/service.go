@@ -57,7 +57,8 @@ type Service struct {
 	server                      *rsocket.Server
 	tcp, ws                     net.Listener // ws nil: none
 
-	serving atomic.Bool
+	serving   atomic.Bool
+	delivered atomic.Int64 // batches, to subscriptions
 	// tasks are openings of streams and farewells to consumer-state; they end soon after ctx.
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -80,7 +81,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		budget: feed.NewBudget(cfg.RingBytes), slots: bootstrap.NewSlots(cfg.MaxBootstraps), sessions: session.NewRegistry(),
 	}
 	s.asking, s.bootstraps = admission.NewPlaces("requests for a snapshot", maxAsking), admission.NewPlaces("bootstraps", cfg.MaxBootstraps)
-	s.repairs, s.bucket = admission.NewPlaces("repairs", cfg.MaxRepairs), admission.NewBucket(cfg.ResyncBytesPerSecond)
+	s.repairs, s.bucket = admission.NewPlaces("repairs", cfg.MaxRepairs), admission.NewBucket(cfg.ResyncBytesPerSecond, func() int64 { return s.delivered.Load() })
 	if err := s.listen(); err != nil {
 		return nil, err
 	}

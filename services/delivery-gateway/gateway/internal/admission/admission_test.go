@@ -93,7 +93,7 @@ func TestAHerdThatObeysIsServed(t *testing.T) {
 func TestBucketIsFairAndKeepsItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, piece, consumers, seconds = 1 << 20, 64 << 10, 8, 10
-		b := admission.NewBucket(rate)
+		b := admission.NewBucket(rate, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), seconds*time.Second)
 		defer cancel()
 		var got [consumers]int
