@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
@@ -120,15 +121,17 @@ func copied(what func(ctx context.Context, c *depot.Copy, send send) error) func
 		}
 		defer release()
 		return what(ctx, c, func(p *deliveryv1.Piece, data []byte) error {
-			return r.offer(ctx, c, deliveryv1.Delivery_KIND_PIECE, p, data)
+			p.Snapshot = c.ID[:]
+			return r.offer(ctx, &deliveryv1.Delivery{
+				Kind: deliveryv1.Delivery_KIND_PIECE, Partition: uint32(c.Lane.Partition), Epoch: uint64(c.At.Epoch), Tail: uint64(c.At.Sequence), Piece: p,
+			}, data)
 		})
 	}
 }
 
 // offer waits for the rate and for the consumer, in this order, so that what it holds is bounded by one piece more than is ready.
-func (r *resync) offer(ctx context.Context, c *depot.Copy, kind deliveryv1.Delivery_Kind, p *deliveryv1.Piece, data []byte) error {
-	p.Snapshot = c.ID[:]
-	metadata, err := proto.Marshal(&deliveryv1.Delivery{Kind: kind, Partition: uint32(c.Lane.Partition), Epoch: uint64(c.At.Epoch), Tail: uint64(c.At.Sequence), Piece: p})
+func (r *resync) offer(ctx context.Context, d *deliveryv1.Delivery, data []byte) error {
+	metadata, err := proto.Marshal(d)
 	if err != nil {
 		return fault.New(fault.Internal, "encoding a delivery: %w", err)
 	}
@@ -140,7 +143,7 @@ func (r *resync) offer(ctx context.Context, c *depot.Copy, kind deliveryv1.Deliv
 	return r.source.Offer(rsocket.Payload{Metadata: metadata, Data: data})
 }
 
-// snapshot: statuses while it is made and fetched, then the manifest.
+// snapshot: statuses while it is made and fetched, then what it is, with its manifest unless that was not wanted.
 func (c *connection) snapshot(in *deliveryv1.SnapshotRequest, out *rsocket.Outbound) (rsocket.Source, error) {
 	atLeast := lane.Position{Epoch: lane.Epoch(in.GetAtLeast().GetEpoch()), Sequence: lane.Sequence(in.GetAtLeast().GetSequence())}
 	return c.resync(in, out, c.s.asking, rungManifest, atLeast, func(ctx context.Context, r *resync) error {
@@ -149,7 +152,18 @@ func (c *connection) snapshot(in *deliveryv1.SnapshotRequest, out *rsocket.Outbo
 			return err
 		}
 		defer release()
-		return r.offer(ctx, copy, deliveryv1.Delivery_KIND_BOOTSTRAP, &deliveryv1.Piece{Content: deliveryv1.Piece_CONTENT_MANIFEST}, copy.Encoded)
+		d := &deliveryv1.Delivery{
+			Kind: deliveryv1.Delivery_KIND_BOOTSTRAP, Partition: uint32(copy.Lane.Partition),
+			Epoch: uint64(copy.At.Epoch), Tail: uint64(copy.At.Sequence), TailTimeMs: copy.AtTimeMS,
+			Digest: &streamv1.DigestMark{Epoch: uint64(copy.At.Epoch), Sequence: uint64(copy.At.Sequence), Sum: copy.Set.Sum.Append(nil), Count: copy.Set.Count},
+			Piece: &deliveryv1.Piece{
+				Snapshot: copy.ID[:], Content: deliveryv1.Piece_CONTENT_MANIFEST, Floor: uint64(copy.Floor), RowBytes: copy.RowBytes(),
+			},
+		}
+		if in.GetBrief() {
+			return r.offer(ctx, d, nil)
+		}
+		return r.offer(ctx, d, copy.Encoded)
 	})
 }
 

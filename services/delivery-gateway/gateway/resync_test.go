@@ -103,6 +103,16 @@ func TestBootstrapFromASnapshot(t *testing.T) {
 	if err != nil || id != k.ID || m.Set != k.Set {
 		t.Fatalf("%v, %v", id, err)
 	}
+	brief := open(t, c, protocol.RouteSnapshot, &deliveryv1.SnapshotRequest{Stream: "orders", Id: id[:], Brief: true}, 4)
+	d, data, err := brief.next()
+	if mark := d.GetDigest(); err != nil || len(data) != 0 || d.GetKind() != deliveryv1.Delivery_KIND_BOOTSTRAP || !bytes.Equal(d.GetPiece().GetSnapshot(), id[:]) ||
+		mark.GetSequence() != 20_000 || mark.GetCount() != m.Set.Count || !bytes.Equal(mark.GetSum(), m.Set.Sum.Append(nil)) ||
+		d.GetPiece().GetFloor() != uint64(m.Floor) || d.GetPiece().GetRowBytes() != m.RowBytes() {
+		t.Fatalf("in brief: %v, %d bytes, %v", d, len(data), err)
+	}
+	if err := brief.ends(); err != nil {
+		t.Fatal(err)
+	}
 	n := uint32(m.Chunks())
 	if got, err := fetch(t, c, m, id, 0, n); err != nil || len(got) != int(n) || !slices.IsSorted(got) {
 		t.Fatalf("%v, %v", got, err)

@@ -298,6 +298,7 @@ func TestDamageAndBreaksOnTheWay(t *testing.T) {
 	s.Put(k)
 	s.Damage(3)
 	s.Cut(2)
+	s.Lose(1)
 	d := newDepot(t, depot.Config{}, s)
 	c, release := open(t, d, whole)
 	defer release()

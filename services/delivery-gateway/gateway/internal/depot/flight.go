@@ -2,6 +2,7 @@ package depot
 
 import (
 	"context"
+	"errors"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -110,6 +111,9 @@ func (d *Depot) fetch(f *flight) (*Copy, error) {
 		return nil, context.Canceled
 	}
 	c, err := d.pull(d.ctx, f)
+	for try := 1; try < maxTurns && f.wanted.ID.IsZero() && errors.Is(err, fault.SnapshotGone); try++ { // any other will do
+		c, err = d.pull(d.ctx, f)
+	}
 	if err != nil && d.ctx.Err() != nil {
 		err = stopping()
 	}

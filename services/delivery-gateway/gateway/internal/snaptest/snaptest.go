@@ -116,14 +116,14 @@ func (k *Kept) Stored(n int) []byte {
 
 // Storage has one newest snapshot and those before, until they are let go. Safe for concurrent use.
 type Storage struct {
-	mu sync.Mutex // protects what follows
-	// At is where the lane stands.
-	at     storage.Standing
+	mu     sync.Mutex       // protects what follows
+	at     storage.Standing // of the lane
 	newest *Kept
 	kept   map[snapshot.ID]*Kept
 	gate   chan struct{}
 	damage int // so many pieces more are sent with a flipped bit
 	cut    int // so many reads more break off in the middle
+	losses int // so many reads more find that storage has let go of the snapshot
 	down   bool
 	opens  int
 	reads  int
@@ -169,6 +169,13 @@ func (s *Storage) Cut(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cut = n
+}
+
+// Lose makes the next n reads fail as if their snapshot were gone.
+func (s *Storage) Lose(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.losses = n
 }
 
 // Forget lets go of all snapshots.
@@ -236,6 +243,10 @@ func (s *Storage) ReadSnapshot(ctx context.Context, id snapshot.ID, offset, n ui
 	s.mu.Lock()
 	s.reads++
 	k, down, cut := s.kept[id], s.down, s.cut > 0
+	if s.losses > 0 {
+		s.losses--
+		k = nil
+	}
 	if cut {
 		s.cut--
 	}
