@@ -46,7 +46,7 @@ type Config struct {
 	WindowBytes int64
 	// MaxWindowBytes is the largest window a subscriber gets. Default 64 MiB.
 	MaxWindowBytes int64
-	// MaxBootstraps may run at once: consumers that take the chunks of a snapshot. Default 8.
+	// MaxBootstraps may run at once: consumers that take the chunks of a snapshot, each over a few streams of one connection. Default 8.
 	MaxBootstraps int
 	// MaxRepairs may run at once: consumers that take changes, symbols or rows of a snapshot. Default 16.
 	MaxRepairs int

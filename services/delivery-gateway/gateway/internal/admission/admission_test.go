@@ -39,6 +39,14 @@ func TestAKeyCountsOnce(t *testing.T) {
 	if _, err := p.Take("c"); p.InUse() != 2 || p.Refused() != 1 || retryAfter(t, err) <= 0 {
 		t.Fatalf("%d in use, %d refused, %v", p.InUse(), p.Refused(), err)
 	}
+	fourth, err := p.Take("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Take("a"); !errors.Is(err, fault.Overloaded) {
+		t.Fatalf("more than a place is for: %v", err)
+	}
+	fourth()
 	releases[0]()
 	releases[0]() // once is enough
 	releases[2]()

@@ -6,7 +6,8 @@
 //
 // Invariants:
 //
-//	I1  at most the limit of distinct keys have a place; a key that has one gets it again, so that streams of one purpose count once.
+//	I1  at most the limit of distinct keys have a place; a key that has one gets it again, MaxUsers times at once, so that streams of one
+//	    purpose count once.
 //	I2  retry_after_ms grows with those refused before, is never the same for two of them but by chance, and at most maxRetry.
 //	I3  over any stretch of time at most rate × time + burst bytes pass a Bucket; who waits is served in the order of asking, and since
 //	    everybody asks for one piece at a time, everybody gets as many turns.

@@ -14,6 +14,8 @@ const (
 	maxRetry   = 30 * time.Second
 	// firstHeld is how long a place is taken to be held before one was given back.
 	firstHeld = time.Second
+	// MaxUsers of one place: what a consumer does at once for one purpose.
+	MaxUsers = 4
 )
 
 // Places are given to keys, so many at once. Safe for concurrent use.
@@ -49,6 +51,11 @@ func (p *Places) Take(key any) (release func(), err error) {
 		}
 		one = &place{since: time.Now()}
 		p.taken[key] = one
+	}
+	if one.users >= MaxUsers {
+		p.refused++
+		return nil, fault.New(fault.Overloaded, "one consumer may run %d streams for one purpose, and has them: wait until one is over", MaxUsers).
+			With("retry_after_ms", strconv.FormatInt(leastRetry.Milliseconds(), 10))
 	}
 	one.users++
 	return sync.OnceFunc(func() { p.leave(key, one) }), nil
