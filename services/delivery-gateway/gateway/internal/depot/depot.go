@@ -53,6 +53,8 @@ func (c Config) withDefaults() Config {
 const (
 	// freshRows: a copy behind by at most so many records, or a quarter of its rows, is reused while it is young.
 	freshRows = 10_000
+	// standingTimeout bounds asking storage where a lane stands.
+	standingTimeout = 5 * time.Second
 	// maxTurns bounds how often Open asks again because a flight it joined brought less than it needs.
 	maxTurns = 4
 )
@@ -175,6 +177,8 @@ func (d *Depot) standing(ctx context.Context, w storage.Wanted) *storage.Standin
 	if !w.ID.IsZero() || !d.has(w) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, standingTimeout)
+	defer cancel()
 	at, err := d.provider.Tails(ctx, []lane.ID{w.Lane})
 	if err != nil || len(at) == 0 {
 		return nil
