@@ -46,8 +46,25 @@ type Config struct {
 	WindowBytes int64
 	// MaxWindowBytes is the largest window a subscriber gets. Default 64 MiB.
 	MaxWindowBytes int64
-	// MaxBootstraps may run at once. Default 8.
+	// MaxBootstraps may run at once: consumers that take the chunks of a snapshot, each over a few streams of one connection. Default 8.
 	MaxBootstraps int
+	// MaxRepairs may run at once: consumers that take changes, symbols or rows of a snapshot. Default 16.
+	MaxRepairs int
+	// MaxScans of snapshots for repairs run at once; other repairs wait. Default half of the processors, at least 1.
+	MaxScans int
+	// ResyncBytesPerSecond is what all bootstraps and repairs together may send. Live tails do not count and never wait; while they
+	// are sent on busy processors the rate gives way, down to a tenth. Default 200 MB.
+	ResyncBytesPerSecond int64
+	// SnapshotDir is where copies of snapshots are kept; they survive a restart. No other gateway may use it. Default a temporary
+	// directory that goes when the gateway does.
+	SnapshotDir string
+	// SnapshotDiskBytes is what these copies may take. Default 8 GiB.
+	SnapshotDiskBytes int64
+	// SnapshotMaxAge is how old a copy may be that is handed out although the stream has moved on by more than a hundredth of its rows.
+	// Default 60 s.
+	SnapshotMaxAge time.Duration
+	// SketchBytes is what the sketches of snapshots may take in memory: 8 bytes a row, and 24 a symbol. Default 64 MiB.
+	SketchBytes int64
 	// MaxConnections may be open. Default 20,000.
 	MaxConnections int
 	// MaxSessions may be attached on one connection. Default 256.
@@ -83,6 +100,8 @@ func (c Config) withDefaults() Config {
 	c.WindowBytes = max(c.WindowBytes, 512<<10)
 	orDefault(&c.MaxWindowBytes, 64<<20)
 	orDefault(&c.MaxBootstraps, 8)
+	orDefault(&c.MaxRepairs, 16)
+	orDefault(&c.ResyncBytesPerSecond, 200_000_000)
 	orDefault(&c.MaxConnections, 20000)
 	orDefault(&c.MaxSessions, 256)
 	orDefault(&c.MaxLanes, 16384)

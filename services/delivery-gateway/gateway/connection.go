@@ -37,6 +37,8 @@ type connection struct {
 	sessions map[session.Key]*session.Session
 	closed   bool
 	vouching int // tasks that ask storage about an ack
+
+	sent sent
 }
 
 // accept decides about SETUP: the Hello, the versions, the credentials.
@@ -137,6 +139,7 @@ func (c *connection) Closed(error) {
 		if !c.s.sessions.Leave(one) {
 			continue
 		}
+		c.s.resets.Forget(one.Key)
 		c.s.task(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
 			defer cancel()

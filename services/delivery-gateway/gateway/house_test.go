@@ -27,12 +27,15 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/libs/message-common/snapshot"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/notify"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/lanetest"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/snaptest"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/storage"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +48,8 @@ const streamID = 7
 type store struct {
 	sequencerv1.UnimplementedSequencerServer
 	sequencerv1.UnimplementedCatalogueServer
-	lane *lanetest.Lane
+	lane  *lanetest.Lane
+	snaps *snaptest.Storage
 
 	mu        sync.Mutex
 	chunks    int // of a state
@@ -141,6 +145,26 @@ func (s *store) ReadState(_ *sequencerv1.ReadStateRequest, out grpc.ServerStream
 	return send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Ending{Ending: &sequencerv1.StateEnding{Digest: mark}}})
 }
 
+func (s *store) OpenSnapshot(in *sequencerv1.OpenSnapshotRequest, out grpc.ServerStreamingServer[sequencerv1.OpenSnapshotResponse]) error {
+	w := storage.Wanted{Stream: lane.StreamName(in.GetStream()), Lane: lane.ID{Stream: lane.StreamID(in.GetStreamId()), Partition: lane.Partition(in.GetPartition())},
+		AtLeast: lane.Position{Epoch: lane.Epoch(in.GetAtLeast().GetEpoch()), Sequence: lane.Sequence(in.GetAtLeast().GetSequence())}}
+	w.ID, _ = snapshot.ParseID(in.GetId())
+	encoded, id, err := s.snaps.OpenSnapshot(out.Context(), w, func(rows, expected uint64) {
+		_ = out.Send(&sequencerv1.OpenSnapshotResponse{Part: &sequencerv1.OpenSnapshotResponse_Progress{Progress: &sequencerv1.SnapshotProgress{Rows: rows, Expected: expected}}})
+	})
+	if err != nil {
+		return err
+	}
+	return out.Send(&sequencerv1.OpenSnapshotResponse{Part: &sequencerv1.OpenSnapshotResponse_Manifest{Manifest: &sequencerv1.SnapshotManifest{Id: id[:], Manifest: encoded}}})
+}
+
+func (s *store) ReadSnapshot(in *sequencerv1.ReadSnapshotRequest, out grpc.ServerStreamingServer[sequencerv1.ReadSnapshotResponse]) error {
+	id, _ := snapshot.ParseID(in.GetId())
+	return s.snaps.ReadSnapshot(out.Context(), id, in.GetOffset(), in.GetBytes(), func(piece []byte) error {
+		return out.Send(&sequencerv1.ReadSnapshotResponse{Data: piece})
+	})
+}
+
 func (s *store) partsSent() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +183,61 @@ type keeper struct {
 	health       *consumerv1.Health
 	tails        []*consumerv1.Cursor
 	down         bool
+	commands     []*consumerv1.WatchResetsResponse
+	watches      map[chan *consumerv1.WatchResetsResponse]string // and the gateway each is of
+}
+
+// WatchResets sends what is open, then what comes.
+func (k *keeper) WatchResets(in *consumerv1.WatchResetsRequest, out grpc.ServerStreamingServer[consumerv1.WatchResetsResponse]) error {
+	news := make(chan *consumerv1.WatchResetsResponse, 16)
+	var open []*consumerv1.WatchResetsResponse
+	k.locked(func() {
+		open = slices.Clone(k.commands)
+		if k.watches == nil {
+			k.watches = make(map[chan *consumerv1.WatchResetsResponse]string)
+		}
+		k.watches[news] = in.GetGateway()
+	})
+	defer k.locked(func() { delete(k.watches, news) })
+	for _, c := range open {
+		if err := out.Send(c); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case c := <-news:
+			if c == nil {
+				return fault.New(fault.Unavailable, "consumer-state went away")
+			}
+			if err := out.Send(c); err != nil {
+				return err
+			}
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
+// issue tells a command to every gateway that watches; nil breaks the watches.
+func (k *keeper) issue(c *consumerv1.WatchResetsResponse) {
+	k.locked(func() {
+		if c != nil {
+			k.commands = append(k.commands, c)
+		}
+		for w := range k.watches {
+			w <- c
+		}
+	})
+}
+
+// watched waits until a gateway watches.
+func (k *keeper) watched(t testing.TB) {
+	t.Helper()
+	eventually(t, "the gateway watches", func() (ok bool) {
+		k.locked(func() { ok = len(k.watches) == 1 })
+		return ok
+	})
 }
 
 func (k *keeper) Attach(_ context.Context, in *consumerv1.AttachRequest) (*consumerv1.AttachResponse, error) {
@@ -271,10 +350,10 @@ func newHouse(t testing.TB, options ...option) *house {
 	t.Helper()
 	h := &house{
 		t:      t,
-		store:  &store{lane: lanetest.New(lane.ID{Stream: streamID}, "orders")},
+		store:  &store{lane: lanetest.New(lane.ID{Stream: streamID}, "orders"), snaps: snaptest.New()},
 		keeper: &keeper{incarnations: map[string]uint64{}, cursors: map[string]uint64{}},
 	}
-	cfg := gateway.Config{PollInterval: 20 * time.Millisecond, TouchInterval: 50 * time.Millisecond, DrainTimeout: time.Second, DrainSpread: time.Millisecond}
+	cfg := gateway.Config{SnapshotDir: t.TempDir(), PollInterval: 20 * time.Millisecond, TouchInterval: 50 * time.Millisecond, DrainTimeout: time.Second, DrainSpread: time.Millisecond}
 	var err error
 	if cfg.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

@@ -15,11 +15,12 @@ import (
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/subscription"
 )
 
-// RequestStream opens subscribe, range and bootstrap. It runs on the connection's reader, so whatever asks another service is done by
+// RequestStream opens subscribe, range and what resynchronises. It runs on the connection's reader, so whatever asks another service is done by
 // a task of its own; the engine bounds the streams, and with them the tasks, of a connection.
 func (c *connection) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	source, err := c.open(req, out)
@@ -53,6 +54,36 @@ func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.S
 			return nil, err
 		}
 		return c.bootstrap(in, out)
+	case protocol.RouteSnapshot:
+		in := new(deliveryv1.SnapshotRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.snapshot(in, out)
+	case protocol.RouteChunks:
+		in := new(deliveryv1.ChunksRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.chunks(in, out)
+	case protocol.RouteChanges:
+		in := new(deliveryv1.ChangesRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.changes(in, out)
+	case protocol.RouteSketch:
+		in := new(deliveryv1.SketchRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.sketch(in, out)
+	case protocol.RouteRows:
+		in := new(deliveryv1.RowsRequest)
+		if err := decode(req, in); err != nil {
+			return nil, err
+		}
+		return c.rows(in, out)
 	}
 	return nil, unknownRoute(route, "request-stream")
 }
@@ -65,7 +96,10 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 	if in.GetWindowBytes() > 0 {
 		window = int64(min(in.GetWindowBytes(), uint64(c.s.cfg.MaxWindowBytes)))
 	}
-	sub := subscription.New(out, window, c.s.metrics.delivered)
+	sub := subscription.New(out, window, func(records, bytes int) {
+		c.s.delivered.Add(1)
+		c.s.metrics.delivered(records, bytes)
+	})
 	mark := &c.reach
 	said := lane.Position{Epoch: lane.Epoch(in.GetAfter().GetEpoch()), Sequence: lane.Sequence(in.GetAfter().GetSequence())}
 	if in.GetIncarnation() != 0 {
@@ -73,7 +107,9 @@ func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Out
 		if err != nil {
 			return nil, err
 		}
-		leave, err := c.s.sessions.Join(one, sub.Fail)
+		leave, err := c.s.sessions.Join(one, &session.Member{Fail: sub.Fail, Tell: func(r *deliveryv1.Reset) {
+			sub.Insert(r.GetCommandId(), inBand(in.GetPartition(), r))
+		}})
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -98,6 +100,9 @@ func (c *connection) take(req rsocket.Payload) error {
 		if err != nil || in.GetHealth() == nil {
 			return err
 		}
+		if err := c.s.hear(one, in.GetHealth()); err != nil {
+			return err
+		}
 		return c.s.acks.Send(acks.Ack{Session: one, Health: in.GetHealth()})
 	}
 	return unknownRoute(route, "fire-and-forget")
@@ -148,6 +153,9 @@ func (c *connection) attach(ctx context.Context, in *deliveryv1.AttachRequest) (
 		c.s.sessions.Leave(one)
 		return nil, err
 	}
+	for _, o := range c.s.resets.Open(one.Key) {
+		c.s.command(o)
+	}
 	return &deliveryv1.AttachResponse{Incarnation: answer.GetIncarnation(), Cursors: answer.GetCursors(), Stream: stream}, nil
 }
 
@@ -157,7 +165,9 @@ func (c *connection) detach(ctx context.Context, in *deliveryv1.DetachRequest) (
 		return nil, err
 	}
 	c.detached(one)
-	c.s.sessions.Leave(one)
+	if c.s.sessions.Leave(one) {
+		c.s.resets.Forget(one.Key)
+	}
 	if _, err := c.s.consumers.Detach(ctx, detachOf(one)); err != nil {
 		return nil, err
 	}
@@ -185,12 +195,16 @@ func (c *connection) route(req rsocket.Payload) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch route {
-	case protocol.RouteDescribe, protocol.RouteAttach, protocol.RouteDetach, protocol.RouteSubscribe, protocol.RouteRange,
-		protocol.RouteBootstrap, protocol.RouteAck, protocol.RouteStatus:
+	if slices.Contains(routes, route) {
 		c.s.metrics.requests.WithLabelValues(route).Inc()
 	}
 	return route, nil
+}
+
+// routes are all there are.
+var routes = []string{
+	protocol.RouteDescribe, protocol.RouteAttach, protocol.RouteDetach, protocol.RouteSubscribe, protocol.RouteRange, protocol.RouteBootstrap,
+	protocol.RouteSnapshot, protocol.RouteChunks, protocol.RouteChanges, protocol.RouteSketch, protocol.RouteRows, protocol.RouteAck, protocol.RouteStatus,
 }
 
 func decode(req rsocket.Payload, into proto.Message) error {
@@ -201,6 +215,5 @@ func decode(req rsocket.Payload, into proto.Message) error {
 }
 
 func unknownRoute(route, kind string) error {
-	return fault.New(fault.InvalidArgument, "there is no route %.100q for %s; protocol %v has %s, %s, %s, %s, %s, %s, %s and %s", route, kind, protocol.Current,
-		protocol.RouteDescribe, protocol.RouteAttach, protocol.RouteDetach, protocol.RouteSubscribe, protocol.RouteRange, protocol.RouteBootstrap, protocol.RouteAck, protocol.RouteStatus)
+	return fault.New(fault.InvalidArgument, "there is no route %.100q for %s; protocol %v has %s", route, kind, protocol.Current, strings.Join(routes, ", "))
 }

@@ -21,10 +21,13 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/acks"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/admission"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/cache"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/catchup"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/depot"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
+	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/resets"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/session"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/storage"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/streams"
@@ -44,12 +47,18 @@ type Service struct {
 	older     *catchup.Reader
 	cache     *cache.Cache // nil: none
 	slots     *bootstrap.Slots
-	sessions  *session.Registry
-	acks      *acks.Forwarder
-	server    *rsocket.Server
-	tcp, ws   net.Listener // ws nil: none
+	depot     *depot.Depot
+	// asking, bootstraps and repairs bound who waits for a snapshot, takes its chunks, and makes it be scanned.
+	asking, bootstraps, repairs *admission.Places
+	bucket                      *admission.Bucket
+	sessions                    *session.Registry
+	acks                        *acks.Forwarder
+	resets                      *resets.Watcher
+	server                      *rsocket.Server
+	tcp, ws                     net.Listener // ws nil: none
 
-	serving atomic.Bool
+	serving   atomic.Bool
+	delivered atomic.Int64 // batches, to subscriptions
 	// tasks are openings of streams and farewells to consumer-state; they end soon after ctx.
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -71,7 +80,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		storage: storage.New(deps.Storage), consumers: consumerv1.NewConsumerStateClient(deps.Consumers),
 		budget: feed.NewBudget(cfg.RingBytes), slots: bootstrap.NewSlots(cfg.MaxBootstraps), sessions: session.NewRegistry(),
 	}
+	s.asking, s.bootstraps = admission.NewPlaces("requests for a snapshot", maxAsking), admission.NewPlaces("bootstraps", cfg.MaxBootstraps)
+	s.repairs, s.bucket = admission.NewPlaces("repairs", cfg.MaxRepairs), admission.NewBucket(cfg.ResyncBytesPerSecond, func() int64 { return s.delivered.Load() })
 	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	s.depot, err = depot.New(depot.Config{
+		Dir: cfg.SnapshotDir, DiskBytes: cfg.SnapshotDiskBytes, MaxAge: cfg.SnapshotMaxAge, SketchBytes: cfg.SketchBytes, Scans: cfg.MaxScans,
+	}, s.storage, deps.Log)
+	if err != nil {
+		s.closeListeners()
 		return nil, err
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -87,10 +105,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.feeds = feed.NewSet(feed.Config{PollInterval: cfg.PollInterval, HeartbeatInterval: cfg.HeartbeatInterval, MaxLanes: cfg.MaxLanes}, s.storage, hints, s.budget, deps.Log)
 	s.older = catchup.New(catchup.Config{MaxBytes: cfg.CatchUpBytes, Workers: cfg.CatchUpWorkers}, s.storage, shared, deps.Log)
-	s.acks = acks.New(acks.Config{Tail: s.tail, Fenced: s.sessions.Fence}, s.consumers, deps.Log)
+	s.acks = acks.New(acks.Config{Tail: s.tail, Fenced: s.fenced}, s.consumers, deps.Log)
+	s.resets = resets.New(s.cfg.Name, s.consumers, s.command, deps.Log)
 	s.server = rsocket.NewServer(cfg.rsocketConfig(deps.Log), s.accept)
 	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
 		s.closeListeners()
+		s.depot.Close()
 		return nil, fmt.Errorf("gateway: registering metrics: %w", err)
 	}
 	return s, nil
@@ -149,8 +169,8 @@ func (s *Service) Ready() error {
 
 // Run serves until ctx ends or a listener fails.
 //
-//	start: feeds ── tokens, touch ── TCP, WebSocket
-//	stop:  stop accepting, tell consumers to go, wait for them (DrainTimeout) ── farewells, acks flushed ── feeds, catch-up, cache
+//	start: feeds ── tokens, touch, commands ── TCP, WebSocket
+//	stop:  stop accepting, tell consumers to go, wait for them (DrainTimeout) ── farewells, acks flushed ── feeds, catch-up, depot, cache
 func (s *Service) Run(ctx context.Context) error {
 	feedsCtx, stopFeeds := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFeeds()
@@ -164,6 +184,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { s.touch(serveCtx); return nil })
 	g.Go(func() error { return s.book.Run(serveCtx) })
+	g.Go(func() error { s.resets.Run(serveCtx); return nil })
 	s.serving.Store(true)
 	s.log.Info("delivery-gateway serves", "tcp", s.tcp.Addr().String(), "websocket", fmt.Sprint(s.WebSocketAddress()))
 	<-serveCtx.Done()
@@ -183,6 +204,7 @@ func (s *Service) Run(ctx context.Context) error {
 	stopFeeds()
 	<-feedsDone
 	s.older.Close()
+	s.depot.Close()
 	if s.cache != nil {
 		failed = errors.Join(failed, s.cache.Close())
 	}

@@ -19,7 +19,7 @@ func (h *House) newGateway(storage, consumers grpc.ClientConnInterface, bus *not
 	return gateway.New(
 		gateway.Config{
 			Listener: h.listeners.gateway, WebSocketListener: h.listeners.gatewayWeb, Name: "dev", TokensFile: h.cfg.TokensFile,
-			DrainTimeout: drainTimeout, DrainSpread: drainSpread,
+			SnapshotDir: h.data.room("snapshots"), DrainTimeout: drainTimeout, DrainSpread: drainSpread,
 		},
 		gateway.Deps{Log: h.logOf("delivery-gateway"), Metrics: h.metricsOf("delivery-gateway"), Storage: storage, Consumers: consumers, Bus: bus})
 }

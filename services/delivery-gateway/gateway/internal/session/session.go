@@ -8,11 +8,16 @@
 //	I1  at most one session per stream and consumer; a higher incarnation replaces a lower one, never the reverse.
 //	I2  whatever was opened under a session that ended by fencing is failed with ConsumerFenced.
 //	I3  requests are served only under the session's own incarnation and connection.
+//	I4  a command to a consumer is told to everything that is open under its session, and to what is opened later, until it is settled;
+//	    at most maxCommands are open, the newest.
 package session
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
@@ -35,11 +40,21 @@ type Session struct {
 	Reach reach.Marks
 
 	// Protected by Registry.mu.
-	members map[*member]struct{}
-	over    error
+	members  map[*Member]struct{}
+	over     error
+	commands []*deliveryv1.Reset // not settled, oldest first
 }
 
-type member struct{ fail func(error) }
+// maxCommands of one session are open at once.
+const maxCommands = 16
+
+// Member is something that was opened under a session. Neither function may block.
+type Member struct {
+	// Fail is called when the session is fenced.
+	Fail func(error)
+	// Tell is called with every command that is open or comes; perhaps repeatedly with one.
+	Tell func(*deliveryv1.Reset)
+}
 
 // Registry is safe for concurrent use.
 type Registry struct {
@@ -58,7 +73,7 @@ func (r *Registry) Attach(s *Session) error {
 		r.mu.Unlock()
 		return Fenced(s.Key.Consumer, s.Incarnation)
 	}
-	s.members = make(map[*member]struct{})
+	s.members = make(map[*Member]struct{})
 	r.live[s.Key] = s
 	failed := endLocked(before)
 	r.mu.Unlock()
@@ -77,15 +92,19 @@ func (r *Registry) Get(k Key, incarnation lane.Incarnation, owner any) (*Session
 	return s, nil
 }
 
-// Join ties something to s: fail is called when s is fenced. leave undoes it.
-func (r *Registry) Join(s *Session, fail func(error)) (leave func(), err error) {
+// Join ties m to s, and tells it what is open; leave undoes it.
+func (r *Registry) Join(s *Session, m *Member) (leave func(), err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if s.over != nil {
+		r.mu.Unlock()
 		return nil, s.over
 	}
-	m := &member{fail}
 	s.members[m] = struct{}{}
+	commands := slices.Clone(s.commands)
+	r.mu.Unlock()
+	for _, c := range commands {
+		m.Tell(c)
+	}
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -118,6 +137,38 @@ func (r *Registry) Leave(s *Session) bool {
 	return true
 }
 
+// Command tells a command to the live session of k, if it is of the given incarnation or a newer one (I4). False: there is none here.
+func (r *Registry) Command(k Key, incarnation lane.Incarnation, c *deliveryv1.Reset) bool {
+	r.mu.Lock()
+	s := r.live[k]
+	if s == nil || s.Incarnation < incarnation {
+		r.mu.Unlock()
+		return false
+	}
+	s.settleLocked([]string{c.GetCommandId()})
+	if len(s.commands) >= maxCommands {
+		s.commands = slices.Delete(s.commands, 0, 1)
+	}
+	s.commands = append(s.commands, c)
+	members := slices.Collect(maps.Keys(s.members))
+	r.mu.Unlock()
+	for _, m := range members {
+		m.Tell(c)
+	}
+	return true
+}
+
+// Settle forgets the commands whose end was reported.
+func (r *Registry) Settle(s *Session, commands []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.settleLocked(commands)
+}
+
+func (s *Session) settleLocked(commands []string) {
+	s.commands = slices.DeleteFunc(s.commands, func(c *deliveryv1.Reset) bool { return slices.Contains(commands, c.GetCommandId()) })
+}
+
 // All is a copy of the live sessions.
 func (r *Registry) All() []*Session {
 	r.mu.Lock()
@@ -130,13 +181,13 @@ func (r *Registry) All() []*Session {
 }
 
 type failures struct {
-	members []*member
+	members []*Member
 	why     error
 }
 
 func (f failures) tell() {
 	for _, m := range f.members {
-		m.fail(f.why)
+		m.Fail(f.why)
 	}
 }
 

@@ -1,6 +1,7 @@
 package subscription
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -52,8 +53,18 @@ type Subscription struct {
 	sent    bool // cursor is the end of a parcel
 	seen    uint64
 	window  window
+	notices []notice
 	onClose []func()
 }
+
+// notice is a delivery that is not of the log.
+type notice struct {
+	id       string
+	metadata []byte
+}
+
+// maxNotices wait to be sent at most, the newest.
+const maxNotices = 16
 
 // New makes a Subscription that sends to out once it has begun. windowBytes must be above 0. tally may be nil.
 func New(out Stream, windowBytes int64, tally Tally) *Subscription {
@@ -72,6 +83,18 @@ func (s *Subscription) Begin(r Reading) {
 		return
 	}
 	s.reading, s.begun, s.cursor = r, true, r.After.Sequence
+	s.mu.Unlock()
+	s.out.Wake()
+}
+
+// Insert puts a delivery into the stream before the next parcel; one of the same id that was not sent yet is replaced (I5).
+func (s *Subscription) Insert(id string, metadata []byte) {
+	s.mu.Lock()
+	s.notices = slices.DeleteFunc(s.notices, func(n notice) bool { return n.id == id })
+	if len(s.notices) >= maxNotices {
+		s.notices = slices.Delete(s.notices, 0, 1)
+	}
+	s.notices = append(s.notices, notice{id, metadata})
 	s.mu.Unlock()
 	s.out.Wake()
 }
@@ -97,6 +120,12 @@ func (s *Subscription) Next() (rsocket.Payload, rsocket.Signal) {
 	defer s.mu.Unlock()
 	if s.closed || !s.begun || !s.window.open() {
 		return rsocket.Payload{}, rsocket.Wait
+	}
+	if len(s.notices) > 0 {
+		n := s.notices[0]
+		s.notices = slices.Delete(s.notices, 0, 1)
+		s.window.took(len(n.metadata))
+		return rsocket.Payload{Metadata: n.metadata}, rsocket.Emit
 	}
 	next := s.cursor + 1
 	if until := s.reading.Until; until != 0 && next >= until {
