@@ -90,13 +90,16 @@ func (s *Service) consumer(c *roster.Consumer, nowMs int64) (*consumerv1.Consume
 		if err := proto.Unmarshal(c.Health, shown.Health); err != nil {
 			return nil, fault.New(fault.Corrupt, "the stored health of consumer %q cannot be read: %w", c.ID, err)
 		}
-		for _, r := range c.Resets {
-			progress, err := readProgress(c, r)
-			if err != nil {
-				return nil, err
-			}
-			shown.Health.Resets = append(shown.Health.Resets, progress)
+	}
+	for _, r := range c.Resets {
+		progress, err := readProgress(c, r)
+		if err != nil {
+			return nil, err
 		}
+		if shown.Health == nil {
+			shown.Health = &consumerv1.Health{} // it has said nothing, and yet there is something to say
+		}
+		shown.Health.Resets = append(shown.Health.Resets, progress)
 	}
 	partitions := s.tails.Partitions(c.Stream)
 	for partition := range c.Cursors {
