@@ -26,7 +26,7 @@
 //	    reported. What was superseded is not sent behind what superseded it.
 //
 // ExchangeTails answers with the lowest cursor of all registered consumers of a lane, whether they are attached or away. Replicas are
-// registered like log consumers, so sequencer-storage lets go of a tombstone only when every replica has passed it. A consumer that has
+// registered like log consumers, so sequencer-storage lets go of a tombstone early only when every replica has passed it. A consumer that has
 // no cursor in the lane's epoch makes the lowest 0. One that is gone for good holds everything back until DeleteConsumer.
 //
 // A cursor is believed: that it is not above what was delivered is the gateway's promise. It does not know records.
