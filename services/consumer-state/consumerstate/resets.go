@@ -57,7 +57,7 @@ func readIssue(r *consumerv1.IssueResetRequest) (roster.Issue, error) {
 		},
 	}
 	if wish.ID == "" {
-		wish.ID = strings.ToLower(rand.Text())
+		wish.ID = strings.ToLower(rand.Text()[:13]) // 65 random bits, and short enough to type
 	}
 	checks := []error{lane.CheckName("stream", c.GetStream()), lane.CheckName("command", wish.ID), checkTexts(wish.Why)}
 	if !wish.All {

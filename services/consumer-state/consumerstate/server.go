@@ -180,7 +180,7 @@ func (a *api) ExchangeTails(_ context.Context, r *consumerv1.ExchangeTailsReques
 		id := lane.ID{Stream: lane.StreamID(l.GetStreamId()), Partition: lane.Partition(l.GetPartition())}
 		epoch := lane.Epoch(l.GetEpoch())
 		a.tails.Hear(id, lane.Position{Epoch: epoch, Sequence: lane.Sequence(l.GetTail())}, l.GetTailTimeMs(), now)
-		a.tails.Watch(id, lane.Position{Epoch: epoch, Sequence: lane.Sequence(l.GetHead())}, a.roster.Cursors(id), now)
+		a.tails.Watch(id, lane.Position{Epoch: epoch, Sequence: lane.Sequence(l.GetHead())}, func() map[lane.ConsumerID]lane.Position { return a.roster.Cursors(id) }, now)
 		passed := a.roster.Passed(id, epoch)
 		answer.Lanes = append(answer.Lanes, &consumerv1.LaneCursors{
 			StreamId: l.GetStreamId(), Partition: l.GetPartition(), Epoch: uint64(passed.Epoch), Consumers: uint32(passed.Consumers),

@@ -27,7 +27,9 @@ type track struct {
 
 	head     lane.Sequence // 0: unknown
 	headPace pace
-	cursors  map[lane.ConsumerID]*pace
+	// watchedMs is when headPace and cursors were looked at last, 0 is never.
+	watchedMs int64
+	cursors   map[lane.ConsumerID]*pace
 }
 
 // NewBook bounds the lanes; news older than staleAfter is no news.

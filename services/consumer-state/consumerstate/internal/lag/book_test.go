@@ -79,7 +79,9 @@ func TestPresentRatesCount(t *testing.T) {
 	step := func(head, cursor int) {
 		nowMs += 1000
 		b.Hear(id, *at(1 << 30), nowMs, nowMs)
-		b.Watch(id, *at(head), map[lane.ConsumerID]lane.Position{"c": *at(cursor)}, nowMs)
+		b.Watch(id, *at(head), func() map[lane.ConsumerID]lane.Position {
+			return map[lane.ConsumerID]lane.Position{"c": *at(cursor)}
+		}, nowMs)
 	}
 	head, cursor := 1, 1_000_000
 	for range 2 * 3600 { // for two hours the head moves by 100 a second and the cursor by 99
@@ -111,7 +113,7 @@ func TestWatchedCursorsComeAndGo(t *testing.T) {
 	b := lag.NewBook(1, time.Hour)
 	see := func(nowMs int64, cursors map[lane.ConsumerID]lane.Position) {
 		b.Hear(id, *at(1000), nowMs, nowMs)
-		b.Watch(id, *at(int(nowMs / 1000)), cursors, nowMs)
+		b.Watch(id, *at(int(nowMs / 1000)), func() map[lane.ConsumerID]lane.Position { return cursors }, nowMs)
 	}
 	will := func(consumer lane.ConsumerID, cursor int, nowMs int64) bool {
 		return b.ExpiryOf(id, consumer, at(cursor), nowMs).Will
@@ -121,17 +123,17 @@ func TestWatchedCursorsComeAndGo(t *testing.T) {
 	if !will("a", 500, 15_000) || !will("b", 500, 15_000) || will("c", 500, 15_000) {
 		t.Error("both are known, and no other")
 	}
-	see(16_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
-	if will("a", 100, 16_000) || will("b", 500, 16_000) {
+	see(20_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if will("a", 100, 20_000) || will("b", 500, 20_000) {
 		t.Error("one moved back and one is gone: their rates are not known")
 	}
-	see(27_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
-	if !will("a", 100, 27_000) {
+	see(31_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if !will("a", 100, 31_000) {
 		t.Error("watched again for a while")
 	}
-	b.Hear(lane.ID{Stream: 2}, *at(1), 0, 28_000)
-	see(29_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
-	if will("a", 100, 29_000) {
+	b.Hear(lane.ID{Stream: 2}, *at(1), 0, 32_000)
+	see(33_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if will("a", 100, 33_000) {
 		t.Error("the lane made room and came back: nothing of it is known")
 	}
 }

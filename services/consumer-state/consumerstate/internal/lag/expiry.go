@@ -11,6 +11,8 @@ const (
 	headWindow = 30 * time.Minute
 	// cursorWindow is short: what counts is whether the consumer applies now.
 	cursorWindow = time.Minute
+	// watchEvery spaces looks at the cursors of a lane out: with many consumers and lanes they are many.
+	watchEvery = 5 * time.Second
 	// leastWatched is how long something must have been watched before it is said to have a rate.
 	leastWatched = 10 * time.Second
 	// maxPaces bounds the cursors watched, of all lanes, at about 100 bytes each; those beyond have no known rate (I4).
@@ -44,9 +46,9 @@ func (p *pace) rate(at lane.Sequence, nowMs int64) (perSecond float64, known boo
 	return float64(at-p.base.sequence) * 1000 / float64(ms), true
 }
 
-// Watch takes where a lane's head stands, and the cursors in it. Together with Hear it is told at every exchange of tails, so that
-// consumers that are away are watched like the others. Cursors of other epochs have no rate.
-func (b *Book) Watch(id lane.ID, head lane.Position, cursors map[lane.ConsumerID]lane.Position, nowMs int64) {
+// Watch takes where a lane's head stands, and now and then asks for the cursors in it. Together with Hear it is told at every exchange of
+// tails, so that consumers that are away are watched like the others. Cursors of other epochs have no rate.
+func (b *Book) Watch(id lane.ID, head lane.Position, ask func() map[lane.ConsumerID]lane.Position, nowMs int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.streams[id.Stream][id.Partition]
@@ -54,7 +56,12 @@ func (b *Book) Watch(id lane.ID, head lane.Position, cursors map[lane.ConsumerID
 		return
 	}
 	t.head = head.Sequence
+	if ms := nowMs - t.watchedMs; t.watchedMs != 0 && ms >= 0 && ms < watchEvery.Milliseconds() {
+		return
+	}
+	t.watchedMs = nowMs
 	t.headPace.see(head.Sequence, nowMs, headWindow)
+	cursors := ask()
 	for consumer := range t.cursors {
 		if at, ok := cursors[consumer]; !ok || at.Epoch != head.Epoch {
 			delete(t.cursors, consumer)
@@ -84,7 +91,7 @@ func (b *Book) Watch(id lane.ID, head lane.Position, cursors map[lane.ConsumerID
 // forget lets go of what was watched in t. b.mu is held.
 func (b *Book) forget(t *track) {
 	b.paces -= len(t.cursors)
-	t.head, t.headPace, t.cursors = 0, pace{}, nil
+	t.head, t.headPace, t.watchedMs, t.cursors = 0, pace{}, 0, nil
 }
 
 // Expiry is whether retention will overtake a cursor.
