@@ -20,7 +20,7 @@
 //	I6  consumers, cursors, lanes, texts, calls in waiting, watches and commits have bounds; beyond them there is an answer that says so.
 //	    Of each consumer's commands the last 16 are kept, of a stream's four times as many as consumers are allowed: the oldest that have
 //	    ended go, and their ids are forgotten.
-//	I7  a command id means one command: the same content again answers the same command, other content is refused. A consumer has at most
+//	I7  a command id means one command of its stream: the same content again answers the same command, other content is refused. A consumer has at most
 //	    one open command, since a newer one supersedes it. Waiting, running and an end follow in that order; an end is final.
 //	I8  an open command is sent to the gateway its consumer is attached at: with every new watch, with every new attach, until its end is
 //	    reported. What was superseded is not sent behind what superseded it.

@@ -12,6 +12,7 @@ import (
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/roster"
 )
 
@@ -27,6 +28,13 @@ const (
 )
 
 func (a *api) IssueReset(ctx context.Context, r *consumerv1.IssueResetRequest) (*consumerv1.IssueResetResponse, error) {
+	pass, err := a.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := pass.Check(grants.Manage, lane.StreamName(r.GetCommand().GetStream())); err != nil {
+		return nil, err
+	}
 	wish, err := readIssue(r)
 	if err != nil {
 		return nil, err
@@ -86,9 +94,22 @@ func readIssue(r *consumerv1.IssueResetRequest) (roster.Issue, error) {
 	return wish, nil
 }
 
-func (a *api) ListResets(_ context.Context, r *consumerv1.ListResetsRequest) (*consumerv1.ListResetsResponse, error) {
+// ListResets shows the commands to consumers of the streams that the caller may read.
+func (a *api) ListResets(ctx context.Context, r *consumerv1.ListResetsRequest) (*consumerv1.ListResetsResponse, error) {
+	pass, err := a.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if name := lane.StreamName(r.GetStream()); name != "" {
+		if err := pass.Check(grants.Read, name); err != nil {
+			return nil, err
+		}
+	}
 	answer := &consumerv1.ListResetsResponse{}
 	for _, c := range a.roster.List(lane.StreamName(r.GetStream()), lane.ConsumerID(r.GetConsumerId())) {
+		if len(c.Resets) == 0 || pass.Check(grants.Read, c.Name) != nil {
+			continue
+		}
 		for _, reset := range c.Resets {
 			if want := r.GetCommandId(); want != "" && want != reset.ID {
 				continue

@@ -102,7 +102,6 @@ func TestTheSameCommandTwice(t *testing.T) {
 	r.restart(t)
 	same(t, "after a restart", r.issue(t, request), &consumerv1.IssueResetResponse{Command: want, ConsumerIds: []string{"a"}, Repeated: true})
 	for name, change := range map[string]func(*consumerv1.IssueResetRequest){
-		`stream orders instead of other`:           func(r *consumerv1.IssueResetRequest) { r.Command.Stream = "other" },
 		`stream id 7 instead of 8`:                 func(r *consumerv1.IssueResetRequest) { r.Command.StreamId = 8 },
 		`consumer "a" instead of "b"`:              func(r *consumerv1.IssueResetRequest) { r.ConsumerId = "b" },
 		`consumer "a" instead of all`:              func(r *consumerv1.IssueResetRequest) { r.ConsumerId, r.All = "", true },

@@ -97,9 +97,9 @@ type Issued struct {
 	Repeated bool
 }
 
-// Issue gives a command to consumers, once for its id.
+// Issue gives a command to consumers, once for its id in the stream.
 func (d *Draft) Issue(i Issue, nowMs int64) (Issued, error) {
-	if before, found := d.issued(i.ID); found {
+	if before, found := d.issued(i.Name, i.ID); found {
 		if differs := i.differs(before); len(differs) > 0 {
 			return Issued{}, fault.New(fault.InvalidArgument, "command %q was issued before with %s: take another id for another command; the first one stands", i.ID, strings.Join(differs, ", "))
 		}
@@ -132,11 +132,11 @@ func (d *Draft) Issue(i Issue, nowMs int64) (Issued, error) {
 	return issued, nil
 }
 
-// issued finds a command by its id.
-func (d *Draft) issued(id string) (found Issued, is bool) {
+// issued finds a command of a stream by its id.
+func (d *Draft) issued(name lane.StreamName, id string) (found Issued, is bool) {
 	d.each(func(c *Consumer) {
 		for _, r := range c.Resets {
-			if r.ID == id {
+			if c.Name == name && r.ID == id {
 				found.Command, found.Name, found.Stream, is = r.Command, c.Name, c.Stream, true
 				found.Consumers = append(found.Consumers, c.ID)
 			}
@@ -154,7 +154,6 @@ func (i Issue) differs(before Issued) (what []string) {
 			what = append(what, fmt.Sprintf("%s %v instead of %v", name, was, is))
 		}
 	}
-	note("stream", before.Name, i.Name)
 	if i.Stream != 0 {
 		note("stream id", before.Stream, i.Stream)
 	}
