@@ -217,8 +217,8 @@ const (
 	Action_ACTION_REPAIR Action = 2
 	// Bootstrap, whatever the state.
 	Action_ACTION_FULL Action = 3
-	// Take again what came since a sequence: a log consumer's cursor moves there, which only a command can do; a replica fetches what
-	// changed since, and overwrites its rows with it.
+	// Take again what came since a sequence, that one included: a log consumer's cursor moves to before it, which only a command can do; a
+	// replica fetches what changed since, and overwrites its rows with it.
 	Action_ACTION_FROM_SEQUENCE Action = 4
 	// The same, at the first record of that time or later.
 	Action_ACTION_FROM_TIME Action = 5
@@ -810,7 +810,9 @@ type ResetProgress struct {
 	TookMs     uint64 `protobuf:"varint,8,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
 	Problem    string `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
 	// What the consumer proved at its end, partition by partition.
-	Digests       []*v1.DigestMark `protobuf:"bytes,10,rep,name=digests,proto3" json:"digests,omitempty"`
+	Digests []*v1.DigestMark `protobuf:"bytes,10,rep,name=digests,proto3" json:"digests,omitempty"`
+	// ACTION_FROM_TIME at a log consumer that is done: the first sequence it takes again, partition by partition; its cursors move to before.
+	From          []*Cursor `protobuf:"bytes,11,rep,name=from,proto3" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -911,6 +913,13 @@ func (x *ResetProgress) GetProblem() string {
 func (x *ResetProgress) GetDigests() []*v1.DigestMark {
 	if x != nil {
 		return x.Digests
+	}
+	return nil
+}
+
+func (x *ResetProgress) GetFrom() []*Cursor {
+	if x != nil {
+		return x.From
 	}
 	return nil
 }
@@ -1037,7 +1046,8 @@ type IssueResetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// command_id empty: one is made. issued_ms is set by the service.
 	Command *Command `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
-	// One consumer; empty with all = true means every consumer of the stream registered at this moment.
+	// One consumer; empty with all = true means every consumer of the stream registered at this moment. Verify, repair and full are for
+	// replicas: log consumers are left out of all, and refused alone.
 	ConsumerId    string `protobuf:"bytes,2,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
 	All           bool   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2370,7 +2380,7 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"\x0eexpected_bytes\x18\n" +
 	" \x01(\x04R\rexpectedBytes\x12.\n" +
 	"\x04rung\x18\v \x01(\x0e2\x1a.lockstep.consumer.v1.RungR\x04rung\x12;\n" +
-	"\x06resets\x18\f \x03(\v2#.lockstep.consumer.v1.ResetProgressR\x06resets\"\xf2\x02\n" +
+	"\x06resets\x18\f \x03(\v2#.lockstep.consumer.v1.ResetProgressR\x06resets\"\xa4\x03\n" +
 	"\rResetProgress\x12\x1d\n" +
 	"\n" +
 	"command_id\x18\x01 \x01(\tR\tcommandId\x126\n" +
@@ -2384,7 +2394,8 @@ const file_lockstep_consumer_v1_consumer_proto_rawDesc = "" +
 	"\atook_ms\x18\b \x01(\x04R\x06tookMs\x12\x18\n" +
 	"\aproblem\x18\t \x01(\tR\aproblem\x128\n" +
 	"\adigests\x18\n" +
-	" \x03(\v2\x1e.lockstep.stream.v1.DigestMarkR\adigests\"\xd3\x02\n" +
+	" \x03(\v2\x1e.lockstep.stream.v1.DigestMarkR\adigests\x120\n" +
+	"\x04from\x18\v \x03(\v2\x1c.lockstep.consumer.v1.CursorR\x04from\"\xd3\x02\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"command_id\x18\x01 \x01(\tR\tcommandId\x12\x16\n" +
@@ -2624,47 +2635,48 @@ var file_lockstep_consumer_v1_consumer_proto_depIdxs = []int32{
 	4,  // 10: lockstep.consumer.v1.ResetProgress.state:type_name -> lockstep.consumer.v1.ResetState
 	2,  // 11: lockstep.consumer.v1.ResetProgress.rung:type_name -> lockstep.consumer.v1.Rung
 	35, // 12: lockstep.consumer.v1.ResetProgress.digests:type_name -> lockstep.stream.v1.DigestMark
-	3,  // 13: lockstep.consumer.v1.Command.action:type_name -> lockstep.consumer.v1.Action
-	12, // 14: lockstep.consumer.v1.IssueResetRequest.command:type_name -> lockstep.consumer.v1.Command
-	12, // 15: lockstep.consumer.v1.IssueResetResponse.command:type_name -> lockstep.consumer.v1.Command
-	17, // 16: lockstep.consumer.v1.ListResetsResponse.resets:type_name -> lockstep.consumer.v1.Reset
-	12, // 17: lockstep.consumer.v1.Reset.command:type_name -> lockstep.consumer.v1.Command
-	11, // 18: lockstep.consumer.v1.Reset.progress:type_name -> lockstep.consumer.v1.ResetProgress
-	12, // 19: lockstep.consumer.v1.WatchResetsResponse.command:type_name -> lockstep.consumer.v1.Command
-	10, // 20: lockstep.consumer.v1.ReportRequest.health:type_name -> lockstep.consumer.v1.Health
-	26, // 21: lockstep.consumer.v1.ListConsumersResponse.consumers:type_name -> lockstep.consumer.v1.Consumer
-	0,  // 22: lockstep.consumer.v1.Consumer.kind:type_name -> lockstep.consumer.v1.ConsumerKind
-	10, // 23: lockstep.consumer.v1.Consumer.health:type_name -> lockstep.consumer.v1.Health
-	27, // 24: lockstep.consumer.v1.Consumer.lanes:type_name -> lockstep.consumer.v1.LaneLag
-	7,  // 25: lockstep.consumer.v1.LaneLag.cursor:type_name -> lockstep.consumer.v1.Cursor
-	34, // 26: lockstep.consumer.v1.LaneLag.tail:type_name -> lockstep.stream.v1.Position
-	31, // 27: lockstep.consumer.v1.ExchangeTailsRequest.lanes:type_name -> lockstep.consumer.v1.LaneTail
-	33, // 28: lockstep.consumer.v1.ExchangeTailsResponse.lanes:type_name -> lockstep.consumer.v1.LaneCursors
-	5,  // 29: lockstep.consumer.v1.ConsumerState.Attach:input_type -> lockstep.consumer.v1.AttachRequest
-	8,  // 30: lockstep.consumer.v1.ConsumerState.Checkpoint:input_type -> lockstep.consumer.v1.CheckpointRequest
-	20, // 31: lockstep.consumer.v1.ConsumerState.Report:input_type -> lockstep.consumer.v1.ReportRequest
-	22, // 32: lockstep.consumer.v1.ConsumerState.Detach:input_type -> lockstep.consumer.v1.DetachRequest
-	24, // 33: lockstep.consumer.v1.ConsumerState.ListConsumers:input_type -> lockstep.consumer.v1.ListConsumersRequest
-	28, // 34: lockstep.consumer.v1.ConsumerState.DeleteConsumer:input_type -> lockstep.consumer.v1.DeleteConsumerRequest
-	13, // 35: lockstep.consumer.v1.ConsumerState.IssueReset:input_type -> lockstep.consumer.v1.IssueResetRequest
-	15, // 36: lockstep.consumer.v1.ConsumerState.ListResets:input_type -> lockstep.consumer.v1.ListResetsRequest
-	18, // 37: lockstep.consumer.v1.ConsumerState.WatchResets:input_type -> lockstep.consumer.v1.WatchResetsRequest
-	30, // 38: lockstep.consumer.v1.ConsumerState.ExchangeTails:input_type -> lockstep.consumer.v1.ExchangeTailsRequest
-	6,  // 39: lockstep.consumer.v1.ConsumerState.Attach:output_type -> lockstep.consumer.v1.AttachResponse
-	9,  // 40: lockstep.consumer.v1.ConsumerState.Checkpoint:output_type -> lockstep.consumer.v1.CheckpointResponse
-	21, // 41: lockstep.consumer.v1.ConsumerState.Report:output_type -> lockstep.consumer.v1.ReportResponse
-	23, // 42: lockstep.consumer.v1.ConsumerState.Detach:output_type -> lockstep.consumer.v1.DetachResponse
-	25, // 43: lockstep.consumer.v1.ConsumerState.ListConsumers:output_type -> lockstep.consumer.v1.ListConsumersResponse
-	29, // 44: lockstep.consumer.v1.ConsumerState.DeleteConsumer:output_type -> lockstep.consumer.v1.DeleteConsumerResponse
-	14, // 45: lockstep.consumer.v1.ConsumerState.IssueReset:output_type -> lockstep.consumer.v1.IssueResetResponse
-	16, // 46: lockstep.consumer.v1.ConsumerState.ListResets:output_type -> lockstep.consumer.v1.ListResetsResponse
-	19, // 47: lockstep.consumer.v1.ConsumerState.WatchResets:output_type -> lockstep.consumer.v1.WatchResetsResponse
-	32, // 48: lockstep.consumer.v1.ConsumerState.ExchangeTails:output_type -> lockstep.consumer.v1.ExchangeTailsResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	7,  // 13: lockstep.consumer.v1.ResetProgress.from:type_name -> lockstep.consumer.v1.Cursor
+	3,  // 14: lockstep.consumer.v1.Command.action:type_name -> lockstep.consumer.v1.Action
+	12, // 15: lockstep.consumer.v1.IssueResetRequest.command:type_name -> lockstep.consumer.v1.Command
+	12, // 16: lockstep.consumer.v1.IssueResetResponse.command:type_name -> lockstep.consumer.v1.Command
+	17, // 17: lockstep.consumer.v1.ListResetsResponse.resets:type_name -> lockstep.consumer.v1.Reset
+	12, // 18: lockstep.consumer.v1.Reset.command:type_name -> lockstep.consumer.v1.Command
+	11, // 19: lockstep.consumer.v1.Reset.progress:type_name -> lockstep.consumer.v1.ResetProgress
+	12, // 20: lockstep.consumer.v1.WatchResetsResponse.command:type_name -> lockstep.consumer.v1.Command
+	10, // 21: lockstep.consumer.v1.ReportRequest.health:type_name -> lockstep.consumer.v1.Health
+	26, // 22: lockstep.consumer.v1.ListConsumersResponse.consumers:type_name -> lockstep.consumer.v1.Consumer
+	0,  // 23: lockstep.consumer.v1.Consumer.kind:type_name -> lockstep.consumer.v1.ConsumerKind
+	10, // 24: lockstep.consumer.v1.Consumer.health:type_name -> lockstep.consumer.v1.Health
+	27, // 25: lockstep.consumer.v1.Consumer.lanes:type_name -> lockstep.consumer.v1.LaneLag
+	7,  // 26: lockstep.consumer.v1.LaneLag.cursor:type_name -> lockstep.consumer.v1.Cursor
+	34, // 27: lockstep.consumer.v1.LaneLag.tail:type_name -> lockstep.stream.v1.Position
+	31, // 28: lockstep.consumer.v1.ExchangeTailsRequest.lanes:type_name -> lockstep.consumer.v1.LaneTail
+	33, // 29: lockstep.consumer.v1.ExchangeTailsResponse.lanes:type_name -> lockstep.consumer.v1.LaneCursors
+	5,  // 30: lockstep.consumer.v1.ConsumerState.Attach:input_type -> lockstep.consumer.v1.AttachRequest
+	8,  // 31: lockstep.consumer.v1.ConsumerState.Checkpoint:input_type -> lockstep.consumer.v1.CheckpointRequest
+	20, // 32: lockstep.consumer.v1.ConsumerState.Report:input_type -> lockstep.consumer.v1.ReportRequest
+	22, // 33: lockstep.consumer.v1.ConsumerState.Detach:input_type -> lockstep.consumer.v1.DetachRequest
+	24, // 34: lockstep.consumer.v1.ConsumerState.ListConsumers:input_type -> lockstep.consumer.v1.ListConsumersRequest
+	28, // 35: lockstep.consumer.v1.ConsumerState.DeleteConsumer:input_type -> lockstep.consumer.v1.DeleteConsumerRequest
+	13, // 36: lockstep.consumer.v1.ConsumerState.IssueReset:input_type -> lockstep.consumer.v1.IssueResetRequest
+	15, // 37: lockstep.consumer.v1.ConsumerState.ListResets:input_type -> lockstep.consumer.v1.ListResetsRequest
+	18, // 38: lockstep.consumer.v1.ConsumerState.WatchResets:input_type -> lockstep.consumer.v1.WatchResetsRequest
+	30, // 39: lockstep.consumer.v1.ConsumerState.ExchangeTails:input_type -> lockstep.consumer.v1.ExchangeTailsRequest
+	6,  // 40: lockstep.consumer.v1.ConsumerState.Attach:output_type -> lockstep.consumer.v1.AttachResponse
+	9,  // 41: lockstep.consumer.v1.ConsumerState.Checkpoint:output_type -> lockstep.consumer.v1.CheckpointResponse
+	21, // 42: lockstep.consumer.v1.ConsumerState.Report:output_type -> lockstep.consumer.v1.ReportResponse
+	23, // 43: lockstep.consumer.v1.ConsumerState.Detach:output_type -> lockstep.consumer.v1.DetachResponse
+	25, // 44: lockstep.consumer.v1.ConsumerState.ListConsumers:output_type -> lockstep.consumer.v1.ListConsumersResponse
+	29, // 45: lockstep.consumer.v1.ConsumerState.DeleteConsumer:output_type -> lockstep.consumer.v1.DeleteConsumerResponse
+	14, // 46: lockstep.consumer.v1.ConsumerState.IssueReset:output_type -> lockstep.consumer.v1.IssueResetResponse
+	16, // 47: lockstep.consumer.v1.ConsumerState.ListResets:output_type -> lockstep.consumer.v1.ListResetsResponse
+	19, // 48: lockstep.consumer.v1.ConsumerState.WatchResets:output_type -> lockstep.consumer.v1.WatchResetsResponse
+	32, // 49: lockstep.consumer.v1.ConsumerState.ExchangeTails:output_type -> lockstep.consumer.v1.ExchangeTailsResponse
+	40, // [40:50] is the sub-list for method output_type
+	30, // [30:40] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_consumer_v1_consumer_proto_init() }

@@ -39,7 +39,8 @@ const (
 type ConsumerStateClient interface {
 	// Attach registers a consumer of a stream (or finds it) and makes the caller its one live incarnation; older ones are fenced.
 	Attach(ctx context.Context, in *AttachRequest, opts ...grpc.CallOption) (*AttachResponse, error)
-	// Checkpoint moves cursors forward. Cursors never go back; a lower one is answered with what is kept.
+	// Checkpoint moves cursors forward. Cursors never go back; a lower one is answered with what is kept. Only a reset moves a log
+	// consumer's cursors back, and then the incarnation that reported it done moves them no more: it attaches anew.
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	// Report stores a consumer's own account of itself.
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
@@ -47,7 +48,8 @@ type ConsumerStateClient interface {
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
 	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
-	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing.
+	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing; with
+	// other content it is refused. What still was open at such a consumer is superseded.
 	IssueReset(ctx context.Context, in *IssueResetRequest, opts ...grpc.CallOption) (*IssueResetResponse, error)
 	ListResets(ctx context.Context, in *ListResetsRequest, opts ...grpc.CallOption) (*ListResetsResponse, error)
 	// WatchResets sends every open command of the consumers attached at a gateway, at once and as they are issued; it ends with the call.
@@ -180,7 +182,8 @@ func (c *consumerStateClient) ExchangeTails(ctx context.Context, in *ExchangeTai
 type ConsumerStateServer interface {
 	// Attach registers a consumer of a stream (or finds it) and makes the caller its one live incarnation; older ones are fenced.
 	Attach(context.Context, *AttachRequest) (*AttachResponse, error)
-	// Checkpoint moves cursors forward. Cursors never go back; a lower one is answered with what is kept.
+	// Checkpoint moves cursors forward. Cursors never go back; a lower one is answered with what is kept. Only a reset moves a log
+	// consumer's cursors back, and then the incarnation that reported it done moves them no more: it attaches anew.
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	// Report stores a consumer's own account of itself.
 	Report(context.Context, *ReportRequest) (*ReportResponse, error)
@@ -188,7 +191,8 @@ type ConsumerStateServer interface {
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
 	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)
-	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing.
+	// IssueReset tells consumers to verify or resynchronise. The same command id again answers the same command and changes nothing; with
+	// other content it is refused. What still was open at such a consumer is superseded.
 	IssueReset(context.Context, *IssueResetRequest) (*IssueResetResponse, error)
 	ListResets(context.Context, *ListResetsRequest) (*ListResetsResponse, error)
 	// WatchResets sends every open command of the consumers attached at a gateway, at once and as they are issued; it ends with the call.

@@ -14,7 +14,7 @@ const (
 	Read Right = 1 << iota
 	// Publish: hand in records.
 	Publish
-	// Manage: create and delete the stream, delete its consumers.
+	// Manage: create and delete the stream, delete its consumers, tell them to resynchronise.
 	Manage
 )
 

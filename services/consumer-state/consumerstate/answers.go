@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxTextBytes bounds the texts for people: client, gateway.
+	// maxTextBytes bounds the texts for people: client, gateway, why a command was issued, what a consumer had for a problem with it.
 	maxTextBytes = 512
 	// maxHealthBytes bounds an encoded health: 1024 digests of up to 60 bytes and a problem.
 	maxHealthBytes = 96 << 10
@@ -91,6 +91,16 @@ func (s *Service) consumer(c *roster.Consumer, nowMs int64) (*consumerv1.Consume
 			return nil, fault.New(fault.Corrupt, "the stored health of consumer %q cannot be read: %w", c.ID, err)
 		}
 	}
+	for _, r := range c.Resets {
+		progress, err := readProgress(c, r)
+		if err != nil {
+			return nil, err
+		}
+		if shown.Health == nil {
+			shown.Health = &consumerv1.Health{} // it has said nothing, and yet there is something to say
+		}
+		shown.Health.Resets = append(shown.Health.Resets, progress)
+	}
 	partitions := s.tails.Partitions(c.Stream)
 	for partition := range c.Cursors {
 		partitions = append(partitions, partition)
@@ -108,7 +118,9 @@ func (s *Service) laneLag(c *roster.Consumer, partition lane.Partition, nowMs in
 	if cursor, ok := c.Cursors[partition]; ok {
 		shown.Cursor, at = protoCursor(partition, cursor), &cursor.Position
 	}
-	l := s.tails.Of(lane.ID{Stream: c.Stream, Partition: partition}, at, nowMs)
+	id := lane.ID{Stream: c.Stream, Partition: partition}
+	s.showExpiry(shown, c, id, at, nowMs)
+	l := s.tails.Of(id, at, nowMs)
 	if l.Heard {
 		shown.Tail = protoPosition(l.Tail)
 	}

@@ -21,8 +21,8 @@ type Config struct {
 	Listener net.Listener
 	// DataDir holds the database and its lock; made when missing. Required. One process at a time.
 	DataDir string
-	// TokensFile lists bearer tokens and what they grant (libs/service-kit/grants); it is asked about what people call, ListConsumers and
-	// DeleteConsumer. Default none: everybody may do everything.
+	// TokensFile lists bearer tokens and what they grant (libs/service-kit/grants); it is asked about what people call: ListConsumers,
+	// DeleteConsumer, IssueReset and ListResets. Default none: everybody may do everything.
 	TokensFile string
 	// SilentAfter is how long an incarnation may say nothing and still count as attached; default 60 s.
 	SilentAfter time.Duration

@@ -90,7 +90,8 @@ func TestLivenessAndHealth(t *testing.T) {
 	inc := r.attach(t, "c").GetIncarnation()
 	health := &consumerv1.Health{
 		Phase: consumerv1.Phase_PHASE_BUILDING, Done: 3, Expected: 9, Verified: 2, Mismatched: 1, Problem: "slow disk", RetryAtMs: 5,
-		Digests: []*streamv1.DigestMark{{Epoch: 1, Sequence: 4, Sum: make([]byte, 16), Count: 2}},
+		Digests: []*streamv1.DigestMark{{Epoch: 1, Sequence: 4, Sum: make([]byte, 16), Count: 2}}, DoneBytes: 1 << 40, ExpectedBytes: 1 << 41,
+		Rung: consumerv1.Rung_RUNG_BOOTSTRAP,
 	}
 	if _, err := r.Report(ctx, &consumerv1.ReportRequest{StreamId: streamID, ConsumerId: "c", Incarnation: inc, Health: health}); err != nil {
 		t.Fatal(err)
@@ -213,6 +214,33 @@ func TestWhatConsumersHavePassed(t *testing.T) {
 	say("b", b, 2, 7)
 	check("both in it", 2, 2, 6, 7)
 	check("the asker's history is new to all", 3, 3, 0, 0)
+}
+
+// What retention and tombstones wait for is every registered consumer: replicas too, and those that are away.
+func TestReplicasHoldRetentionBack(t *testing.T) {
+	r := newRig(t, nil)
+	log, copied := r.attach(t, "log").GetIncarnation(), r.replica(t, "copy")
+	expect := func(what string, consumers uint32, lowest uint64) {
+		t.Helper()
+		if got := r.tail(t, 1, 100, 0); got.GetConsumers() != consumers || got.GetLowest() != lowest {
+			t.Errorf("%s: %v, want %d consumers and lowest %d", what, got, consumers, lowest)
+		}
+	}
+	if _, err := r.checkpoint("log", log, cursor(0, 1, 90)); err != nil {
+		t.Fatal(err)
+	}
+	expect("a replica that has not said where it is", 2, 0)
+	if _, err := r.checkpoint("copy", copied, cursor(0, 1, 40)); err != nil {
+		t.Fatal(err)
+	}
+	expect("the replica is behind", 2, 40)
+	r.clock.advance(30 * 24 * time.Hour)
+	r.restart(t)
+	expect("away for a month", 2, 40)
+	if _, err := r.DeleteConsumer(context.Background(), &consumerv1.DeleteConsumerRequest{Stream: streamName, ConsumerId: "copy"}); err != nil {
+		t.Fatal(err)
+	}
+	expect("deleted", 1, 90)
 }
 
 func TestRefusals(t *testing.T) {

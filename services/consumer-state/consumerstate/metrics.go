@@ -35,9 +35,10 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, c := range []prometheus.Collector{
-		m.groups, m.commits, m.fenced, m.kept,
+		m.groups, m.commits, m.fenced, m.kept, fleet{s},
 		gauge("lockstep_consumer_state_consumers", "Consumers registered.", func() float64 { return float64(s.roster.Len()) }),
 		gauge("lockstep_consumer_state_attached", "Consumers attached.", func() float64 { return float64(s.attached()) }),
+		gauge("lockstep_consumer_state_watches", "Gateways that watch for commands.", func() float64 { return float64(s.watches.Len()) }),
 		gauge("lockstep_consumer_state_lanes", "Lanes whose tails are known.", func() float64 { return float64(s.tails.Len()) }),
 	} {
 		// Services of one process may share a registry; a second consumer-state in it goes without series of its own.

@@ -3,8 +3,6 @@ package consumerstate
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -99,15 +97,12 @@ func (a *api) Report(ctx context.Context, r *consumerv1.ReportRequest) (*consume
 	if err != nil {
 		return nil, err
 	}
-	health, err := proto.Marshal(r.GetHealth())
+	said, err := readAccount(key.ID, r.GetHealth())
 	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "the health of consumer %q cannot be stored: %w", key.ID, err)
-	}
-	if len(health) > maxHealthBytes {
-		return nil, fault.New(fault.InvalidArgument, "the health of consumer %q takes %d bytes and may take %d; the last one was kept", key.ID, len(health), maxHealthBytes)
+		return nil, err
 	}
 	return &consumerv1.ReportResponse{}, a.do(ctx, func(d *roster.Draft) error {
-		return d.Report(key, lane.Incarnation(r.GetIncarnation()), health, a.nowMs())
+		return d.Report(key, lane.Incarnation(r.GetIncarnation()), said, a.nowMs())
 	})
 }
 
@@ -185,6 +180,7 @@ func (a *api) ExchangeTails(_ context.Context, r *consumerv1.ExchangeTailsReques
 		id := lane.ID{Stream: lane.StreamID(l.GetStreamId()), Partition: lane.Partition(l.GetPartition())}
 		epoch := lane.Epoch(l.GetEpoch())
 		a.tails.Hear(id, lane.Position{Epoch: epoch, Sequence: lane.Sequence(l.GetTail())}, l.GetTailTimeMs(), now)
+		a.tails.Watch(id, lane.Position{Epoch: epoch, Sequence: lane.Sequence(l.GetHead())}, func() map[lane.ConsumerID]lane.Position { return a.roster.Cursors(id) }, now)
 		passed := a.roster.Passed(id, epoch)
 		answer.Lanes = append(answer.Lanes, &consumerv1.LaneCursors{
 			StreamId: l.GetStreamId(), Partition: l.GetPartition(), Epoch: uint64(passed.Epoch), Consumers: uint32(passed.Consumers),

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/lag"
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/roster"
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/store"
+	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate/internal/watch"
 )
 
 // Service is consumer-state. New takes everything it needs; then Run is called once, or Close.
@@ -29,6 +30,7 @@ type Service struct {
 	roster    *roster.Roster
 	committer *committer.Committer
 	tails     *lag.Book
+	watches   *watch.Board
 	metrics   *metrics
 	book      *grants.Book
 	running   atomic.Bool
@@ -64,16 +66,17 @@ func New(cfg Config, deps Deps) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.roster = roster.New(kept, cfg.MaxConsumers)
+	s.roster = roster.New(kept, roster.Limits{Consumers: cfg.MaxConsumers, Commands: maxCommands, StreamCommands: streamCommands * cfg.MaxConsumers})
+	s.watches = watch.NewBoard(watch.Limits{Watches: maxWatches, Entries: cfg.MaxConsumers})
 	s.metrics = newMetrics(deps.Metrics, s)
-	s.committer = committer.New(s.roster, s.store, s.metrics.committed)
+	s.committer = committer.New(s.roster, s.store, committer.Hooks{Committed: s.metrics.committed, Published: s.published})
 	return s, nil
 }
 
 // Run serves until ctx ends or the disk fails, and lets go of everything New took.
 //
 //	start: committer, gRPC
-//	stop:  gRPC (open calls end), committer (what waits is stored), database, lock
+//	stop:  gRPC (watches are ended, open calls end), committer (what waits is stored), database, lock
 func (s *Service) Run(ctx context.Context) error {
 	server := rpc.NewServer(rpc.ServerConfig{}, s.deps.Log, s.deps.Metrics)
 	consumerv1.RegisterConsumerStateServer(server, &api{Service: s})
@@ -84,6 +87,7 @@ func (s *Service) Run(ctx context.Context) error {
 		life.Part{Name: "gRPC server", Run: func(ctx context.Context) error {
 			s.running.Store(true)
 			defer s.running.Store(false)
+			defer context.AfterFunc(ctx, s.watches.Close)() // a watch has no end of its own
 			return rpc.Serve(ctx, server, s.listener, s.cfg.StopGrace)
 		}})
 	return errors.Join(err, s.store.Close())

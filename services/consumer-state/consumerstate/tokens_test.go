@@ -1,6 +1,7 @@
 package consumerstate_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 	"github.com/lockstep-mq/lockstep/services/consumer-state/consumerstate"
 )
 
-// S12: who consumes is told to those who may read the stream, and deleted by those who manage it.
+// S12: who consumes, and what they were told to do, is told to those who may read the stream; those who manage it delete and command.
 func TestTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens")
 	if err := os.WriteFile(file, []byte("reader orders\nops * manage\n"), 0o600); err != nil {
@@ -39,6 +40,27 @@ func TestTokens(t *testing.T) {
 		t.Errorf("a stream that is not granted: %v", err)
 	}
 	if _, err := list("guess", ""); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("an unknown token: %v", err)
+	}
+	as := func(token string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+	}
+	for _, stream := range []string{"orders", "secrets"} {
+		command := &consumerv1.IssueResetRequest{ConsumerId: "c", Command: &consumerv1.Command{CommandId: "one", Stream: stream, Action: consumerv1.Action_ACTION_VERIFY}}
+		if _, err := r.IssueReset(as("reader"), command); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("a reader commands: %v", err)
+		}
+		if answer, err := r.IssueReset(as("ops"), command); err != nil || answer.GetRepeated() {
+			t.Errorf("a command: %v %v", answer, err)
+		}
+	}
+	if all, err := r.ListResets(as("reader"), &consumerv1.ListResetsRequest{CommandId: "one"}); err != nil || len(all.GetResets()) != 1 || all.GetResets()[0].GetCommand().GetStream() != "orders" {
+		t.Errorf("a reader's list of commands: %v %v", all, err)
+	}
+	if _, err := r.ListResets(as("reader"), &consumerv1.ListResetsRequest{Stream: "secrets"}); !errors.Is(err, fault.NotPermitted) {
+		t.Errorf("commands of a stream that is not granted: %v", err)
+	}
+	if _, err := r.ListResets(as("guess"), &consumerv1.ListResetsRequest{}); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("an unknown token: %v", err)
 	}
 	remove := func(token string) error {

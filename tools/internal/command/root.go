@@ -63,7 +63,7 @@ Exit codes: 0 done, 1 failed (verify: different), 2 wrong usage (verify: could n
 		return usage("%w; see `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		newDev(c), newStream(c), newPublish(c), newPut(c), newDelete(c), newTail(c), newReplica(c), newVerify(c), newConsumer(c), newVersion(c),
+		newDev(c), newStream(c), newPublish(c), newPut(c), newDelete(c), newTail(c), newReplica(c), newVerify(c), newConsumer(c), newReset(c), newVersion(c),
 	)
 	return root
 }

@@ -116,8 +116,13 @@ func newStreamInfo(c *console) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		expiring, unknown := c.expiring(cmd.Context(), args[0])
 		if c.json {
-			return c.streamLine(stream, nil)
+			extra := map[string]any{}
+			if unknown == nil {
+				extra["expiring"] = expiring
+			}
+			return c.streamLine(stream, extra)
 		}
 		if _, err := fmt.Fprintf(c.out, "stream %s: %s, created %s\n", args[0], describe(stream), moment(stream.GetCreatedMs())); err != nil {
 			return err
@@ -130,7 +135,14 @@ func newStreamInfo(c *console) *cobra.Command {
 			}
 			rows = append(rows, []any{l.GetPartition(), l.GetEpoch(), l.GetHead(), l.GetTail(), moment(l.GetTailTimeMs()), l.GetBytes(), digest, l.GetStopped()})
 		}
-		return c.table([]any{"PARTITION", "EPOCH", "HEAD", "TAIL", "TAIL TIME", "BYTES", "DIGEST", "STOPPED"}, rows)
+		if err := c.table([]any{"PARTITION", "EPOCH", "HEAD", "TAIL", "TAIL TIME", "BYTES", "DIGEST", "STOPPED"}, rows); err != nil {
+			return err
+		}
+		if unknown != nil {
+			c.say("who will need a resync is not known: %v", unknown)
+			return nil
+		}
+		return c.warn(expiring)
 	}}
 }
 

@@ -157,6 +157,120 @@ func TestKilledWhileConsumersCheckpoint(t *testing.T) {
 	}
 }
 
+// Whatever was answered of a command before a kill is so after it: issued, superseded, done, and the cursors that moved with that.
+func TestKilledWhileCommandsRun(t *testing.T) {
+	const kills = 10
+	random := rand.New(rand.NewPCG(3, 4))
+	dir := t.TempDir()
+	ctx := context.Background()
+	states := map[string]consumerv1.ResetState{} // answered, by command
+	rewound := 0
+	for kill := range kills {
+		p := start(t, "--data-dir", dir, "--admin-address", "")
+		client, cc := p.dial(t)
+		listed, err := client.ListResets(ctx, &consumerv1.ListResetsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, reset := range listed.GetResets() {
+			want, known := states[reset.GetCommand().GetCommandId()]
+			// The call under way at the kill may have gone through: a step further than was answered.
+			if got := reset.GetProgress().GetState(); known && got < want {
+				t.Errorf("kill %d: command %s is %v and was answered as %v", kill, reset.GetCommand().GetCommandId(), got, want)
+			}
+			delete(states, reset.GetCommand().GetCommandId())
+		}
+		for id, state := range states {
+			t.Errorf("kill %d: command %s was answered as %v and is gone", kill, id, state)
+		}
+		ended := make(chan struct{})
+		enough := make(chan struct{})
+		limit := 5 + random.IntN(60)
+		go func() { // ends at the latest when the process does
+			defer close(ended)
+			for calls, n := 0, 0; ; n++ {
+				answered := func(err error) bool {
+					if calls++; calls == limit {
+						close(enough)
+					}
+					return err == nil
+				}
+				life, err := client.Attach(ctx, &consumerv1.AttachRequest{Stream: "orders", StreamId: 1, ConsumerId: "c", Kind: consumerv1.ConsumerKind_CONSUMER_KIND_LOG})
+				if !answered(err) {
+					return
+				}
+				_, err = client.Checkpoint(ctx, &consumerv1.CheckpointRequest{StreamId: 1, ConsumerId: "c", Incarnation: life.GetIncarnation(),
+					Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: 1, Sequence: 1000}}}})
+				if !answered(err) {
+					return
+				}
+				id := fmt.Sprint("k-", kill, "-", n)
+				_, err = client.IssueReset(ctx, &consumerv1.IssueResetRequest{ConsumerId: "c", Command: &consumerv1.Command{CommandId: id, Stream: "orders",
+					Action: consumerv1.Action_ACTION_FROM_SEQUENCE, FromSequence: 10}})
+				if !answered(err) {
+					return
+				}
+				states = map[string]consumerv1.ResetState{id: consumerv1.ResetState_RESET_STATE_WAITING}
+				for _, state := range []consumerv1.ResetState{consumerv1.ResetState_RESET_STATE_RUNNING, consumerv1.ResetState_RESET_STATE_DONE} {
+					if state == consumerv1.ResetState_RESET_STATE_DONE && n%3 == 0 {
+						break // the next one supersedes it
+					}
+					_, err = client.Report(ctx, &consumerv1.ReportRequest{StreamId: 1, ConsumerId: "c", Incarnation: life.GetIncarnation(),
+						Health: &consumerv1.Health{Resets: []*consumerv1.ResetProgress{{CommandId: id, State: state}}}})
+					if !answered(err) {
+						return
+					}
+					states[id] = state
+				}
+			}
+		}()
+		select {
+		case <-enough:
+		case <-ended:
+			t.Fatalf("kill %d: the process failed before it was killed", kill)
+		}
+		_ = p.end(t, syscall.SIGKILL)
+		_ = cc.Close()
+		<-ended
+		rewound += cursorsAgree(t, dir, states)
+	}
+	if rewound == 0 {
+		t.Error("no kill came after a cursor had moved back: the test proves nothing of that")
+	}
+}
+
+// cursorsAgree looks at what a kill left: a cursor is back exactly when the command is done and nobody has moved it on.
+func cursorsAgree(t *testing.T, dir string, answered map[string]consumerv1.ResetState) (rewound int) {
+	t.Helper()
+	p := start(t, "--data-dir", dir, "--admin-address", "")
+	client, cc := p.dial(t)
+	consumers, err := client.ListConsumers(t.Context(), &consumerv1.ListConsumersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resets, err := client.ListResets(t.Context(), &consumerv1.ListResetsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cc.Close()
+	if err := p.end(t, syscall.SIGTERM); err != nil {
+		t.Errorf("asked to end: %v", err)
+	}
+	if len(resets.GetResets()) == 0 || len(consumers.GetConsumers()[0].GetLanes()) == 0 {
+		return 0 // killed before the first
+	}
+	last := resets.GetResets()[len(resets.GetResets())-1]
+	sequence := consumers.GetConsumers()[0].GetLanes()[0].GetCursor().GetPosition().GetSequence()
+	open := last.GetProgress().GetState() < consumerv1.ResetState_RESET_STATE_DONE
+	if sequence == 9 && open || sequence != 9 && sequence != 1000 {
+		t.Errorf("the cursor is at %d and the last command %v", sequence, last)
+	}
+	if answered[last.GetCommand().GetCommandId()] == consumerv1.ResetState_RESET_STATE_DONE && sequence == 9 {
+		rewound = 1
+	}
+	return rewound
+}
+
 func TestAdminPageAndEnd(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(t.TempDir(), "settings.yaml")

@@ -42,16 +42,30 @@ type waiting struct {
 
 // Committer is the one writer of a roster and its disk. Do is safe for concurrent use.
 type Committer struct {
-	roster  *roster.Roster
-	disk    Disk
-	queue   chan waiting
-	ended   chan struct{}
-	observe func(commands int, took time.Duration)
+	roster *roster.Roster
+	disk   Disk
+	queue  chan waiting
+	ended  chan struct{}
+	hooks  Hooks
 }
 
-// New makes a Committer; observe is told of every commit.
-func New(r *roster.Roster, disk Disk, observe func(commands int, took time.Duration)) *Committer {
-	return &Committer{roster: r, disk: disk, queue: make(chan waiting, queueLength), ended: make(chan struct{}), observe: observe}
+// Hooks are told of what happened, by the goroutine that commits: they must not block. Each may be nil.
+type Hooks struct {
+	// Committed is told of every commit.
+	Committed func(commands int, took time.Duration)
+	// Published is told of what has just become visible, before the callers are answered.
+	Published func(roster.Changes)
+}
+
+// New makes a Committer.
+func New(r *roster.Roster, disk Disk, hooks Hooks) *Committer {
+	if hooks.Committed == nil {
+		hooks.Committed = func(int, time.Duration) {}
+	}
+	if hooks.Published == nil {
+		hooks.Published = func(roster.Changes) {}
+	}
+	return &Committer{roster: r, disk: disk, queue: make(chan waiting, queueLength), ended: make(chan struct{}), hooks: hooks}
 }
 
 // Do runs command and waits until what it did is on disk (I1). When ctx ends first it may still happen.
@@ -131,10 +145,11 @@ func (c *Committer) commit(group []waiting) error {
 		begin := time.Now()
 		// A commit is not given up half-way: it has no deadline but the disk's own.
 		answer = c.disk.Commit(context.Background(), changes)
-		c.observe(len(done), time.Since(begin))
+		c.hooks.Committed(len(done), time.Since(begin))
 		switch fault.ReasonOf(answer) {
 		case "":
 			c.roster.Publish(changes)
+			c.hooks.Published(changes)
 		case fault.DiskFull, fault.Unavailable:
 		default: // I3
 			fatal = fmt.Errorf("storing consumers: %w", answer)

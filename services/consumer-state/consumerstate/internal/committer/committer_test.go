@@ -40,8 +40,8 @@ func attach(id lane.ConsumerID) committer.Command {
 // bench runs f beside a committer, in a bubble with a clock of its own, and gives what Run returned.
 func bench(t *testing.T, d *disk, f func(t *testing.T, c *committer.Committer, r *roster.Roster)) (ran error) {
 	synctest.Test(t, func(t *testing.T) {
-		r := roster.New(roster.Kept{}, 100_000)
-		c := committer.New(r, d, func(int, time.Duration) {})
+		r := roster.New(roster.Kept{}, roster.Limits{Consumers: 100_000})
+		c := committer.New(r, d, committer.Hooks{})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx) }()

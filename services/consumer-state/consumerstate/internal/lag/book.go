@@ -17,12 +17,19 @@ type Book struct {
 	mu      sync.Mutex // protects everything below
 	streams map[lane.StreamID]map[lane.Partition]*track
 	count   int
+	paces   int // cursors watched, of all lanes
 }
 
 type track struct {
 	tail    lane.Position
 	heardMs int64
 	samples samples
+
+	head     lane.Sequence // 0: unknown
+	headPace pace
+	// watchedMs is when headPace and cursors were looked at last, 0 is never.
+	watchedMs int64
+	cursors   map[lane.ConsumerID]*pace
 }
 
 // NewBook bounds the lanes; news older than staleAfter is no news.
@@ -44,6 +51,7 @@ func (b *Book) Hear(id lane.ID, tail lane.Position, tailTimeMs, nowMs int64) {
 	}
 	if tail.Epoch > t.tail.Epoch {
 		t.samples = t.samples[:0]
+		b.forget(t)
 	}
 	if len(t.samples) == 0 || tail.Sequence > t.tail.Sequence {
 		if tailTimeMs == 0 {
@@ -66,6 +74,7 @@ func (b *Book) room(id lane.ID) *track {
 				}
 			}
 		}
+		b.forget(b.streams[oldest.Stream][oldest.Partition])
 		delete(b.streams[oldest.Stream], oldest.Partition)
 		if len(b.streams[oldest.Stream]) == 0 {
 			delete(b.streams, oldest.Stream)

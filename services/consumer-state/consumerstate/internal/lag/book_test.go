@@ -72,6 +72,72 @@ func TestSecondsNeverExaggerates(t *testing.T) {
 	})
 }
 
+// The rates are those of the last half hour and of the last minutes, whatever was before.
+func TestPresentRatesCount(t *testing.T) {
+	b := lag.NewBook(1, time.Minute)
+	nowMs := int64(0)
+	step := func(head, cursor int) {
+		nowMs += 1000
+		b.Hear(id, *at(1 << 30), nowMs, nowMs)
+		b.Watch(id, *at(head), func() map[lane.ConsumerID]lane.Position {
+			return map[lane.ConsumerID]lane.Position{"c": *at(cursor)}
+		}, nowMs)
+	}
+	head, cursor := 1, 1_000_000
+	for range 2 * 3600 { // for two hours the head moves by 100 a second and the cursor by 99
+		head, cursor = head+100, cursor+99
+		step(head, cursor)
+	}
+	near := func(what string, got lag.Expiry, want float64) {
+		t.Helper()
+		if !got.Will || got.Seconds < want*0.98 || got.Seconds > want*1.02 {
+			t.Errorf("%s: %+v, want about %v s", what, got, want)
+		}
+	}
+	near("steadily", b.ExpiryOf(id, "c", at(cursor), nowMs), float64(cursor-head))
+	for range 180 { // the consumer stops
+		head += 100
+		step(head, cursor)
+	}
+	near("the consumer has stopped", b.ExpiryOf(id, "c", at(cursor), nowMs), float64(cursor-head)/100)
+	for range 3601 { // and retention does
+		step(head, cursor)
+	}
+	if got := b.ExpiryOf(id, "c", at(cursor), nowMs); got.Will || got.Head != lane.Sequence(head) {
+		t.Errorf("nothing has expired for an hour: %+v", got)
+	}
+}
+
+// A cursor that a command moved back is watched anew; one that is gone is forgotten, and so are those of a lane that made room.
+func TestWatchedCursorsComeAndGo(t *testing.T) {
+	b := lag.NewBook(1, time.Hour)
+	see := func(nowMs int64, cursors map[lane.ConsumerID]lane.Position) {
+		b.Hear(id, *at(1000), nowMs, nowMs)
+		b.Watch(id, *at(int(nowMs / 1000)), func() map[lane.ConsumerID]lane.Position { return cursors }, nowMs)
+	}
+	will := func(consumer lane.ConsumerID, cursor int, nowMs int64) bool {
+		return b.ExpiryOf(id, consumer, at(cursor), nowMs).Will
+	}
+	see(1000, map[lane.ConsumerID]lane.Position{"a": *at(500), "b": *at(500)})
+	see(15_000, map[lane.ConsumerID]lane.Position{"a": *at(500), "b": *at(500)})
+	if !will("a", 500, 15_000) || !will("b", 500, 15_000) || will("c", 500, 15_000) {
+		t.Error("both are known, and no other")
+	}
+	see(20_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if will("a", 100, 20_000) || will("b", 500, 20_000) {
+		t.Error("one moved back and one is gone: their rates are not known")
+	}
+	see(31_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if !will("a", 100, 31_000) {
+		t.Error("watched again for a while")
+	}
+	b.Hear(lane.ID{Stream: 2}, *at(1), 0, 32_000)
+	see(33_000, map[lane.ConsumerID]lane.Position{"a": *at(100)})
+	if will("a", 100, 33_000) {
+		t.Error("the lane made room and came back: nothing of it is known")
+	}
+}
+
 // I4: the lane unheard of the longest makes room; its own news brings it back.
 func TestLanesAreBounded(t *testing.T) {
 	b := lag.NewBook(3, time.Hour)

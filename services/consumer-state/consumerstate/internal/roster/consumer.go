@@ -15,6 +15,9 @@ type Key struct {
 // Kind is the number of consumer/v1.ConsumerKind; 0 is unknown.
 type Kind int32
 
+// Log is the kind that has a place in the log and no state.
+const Log Kind = 1
+
 // Cursor is how far a consumer has applied one lane.
 type Cursor struct {
 	Position lane.Position
@@ -37,6 +40,10 @@ type Consumer struct {
 	// Health is an encoded consumer/v1.Health, nil before the first report of this incarnation.
 	Health  []byte
 	Cursors map[lane.Partition]Cursor
+	// Rewound says a command moved the cursors back in this incarnation: acknowledgements it had under way must not undo that (I1).
+	Rewound bool
+	// Resets are the commands to it, oldest first.
+	Resets []*Reset
 }
 
 // Attached reports whether the newest incarnation has not detached and was heard of less than silentAfterMs ago.

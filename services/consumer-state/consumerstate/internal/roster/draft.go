@@ -13,6 +13,8 @@ type Change struct {
 	Consumer *Consumer
 	// Moved has the lanes whose cursors differ from what is on disk.
 	Moved map[lane.Partition]struct{}
+	// Commands has the ids of those that differ from what is on disk, or are gone.
+	Commands map[string]struct{}
 	// Renewed says the consumer was deleted and made again within the draft: what is on disk goes first.
 	Renewed bool
 }
@@ -23,6 +25,8 @@ type Changes struct {
 	Highest   map[lane.ID]lane.Position
 	// Floor is 0 when it does not change.
 	Floor lane.Incarnation
+	// Due are consumers that are to be told of their open command.
+	Due []*Consumer
 }
 
 // Empty reports whether there is nothing to store.
@@ -57,13 +61,18 @@ type Attach struct {
 // from the command.
 func (d *Draft) Attach(a Attach, nowMs int64) (*Consumer, error) {
 	if kept := d.find(a.Key); kept == nil {
-		if count := d.roster.Len() + d.added; count >= d.roster.maxCount { // I6
+		if count := d.roster.Len() + d.added; count >= d.roster.limits.Consumers { // I6
 			return nil, fault.New(fault.Overloaded, "consumer %q is not registered: there are %d consumers and no more are allowed; delete those that are gone", a.ID, count)
 		}
 		d.added++
 		old, deleted := d.changes.Consumers[a.Key]
 		c := &Consumer{Key: a.Key, FirstSeenMs: nowMs, Incarnation: max(d.floor(), d.changes.Floor), Cursors: make(map[lane.Partition]Cursor)}
-		d.changes.Consumers[a.Key] = Change{Consumer: c, Moved: make(map[lane.Partition]struct{}), Renewed: deleted && old.Consumer == nil}
+		d.changes.Consumers[a.Key] = newChange(c)
+		if deleted && old.Consumer == nil {
+			change := d.changes.Consumers[a.Key]
+			change.Renewed = true
+			d.changes.Consumers[a.Key] = change
+		}
 	} else if a.Kind != 0 && kept.Kind != 0 && a.Kind != kept.Kind {
 		return nil, fault.New(fault.InvalidArgument, "consumer %q of stream %q is known as another kind of consumer: take another id, or delete it first; its cursors were kept", a.ID, a.Name)
 	}
@@ -73,8 +82,11 @@ func (d *Draft) Attach(a Attach, nowMs int64) (*Consumer, error) {
 	if a.Kind != 0 {
 		c.Kind = a.Kind
 	}
-	c.Left, c.Health = false, nil
+	c.Left, c.Rewound, c.Health = false, false, nil
 	c.LastSeenMs = max(c.LastSeenMs, nowMs)
+	if c.Open() != nil {
+		d.changes.Due = append(d.changes.Due, c)
+	}
 	return c, nil
 }
 
@@ -84,6 +96,9 @@ func (d *Draft) Checkpoint(key Key, incarnation lane.Incarnation, cursors map[la
 		return nil, err
 	}
 	c := d.open(key)
+	if c.Rewound { // I1
+		cursors = nil
+	}
 	for partition, cursor := range cursors {
 		kept, known := c.Cursors[partition]
 		higher := cursor.Position.Compare(kept.Position)
@@ -101,13 +116,20 @@ func (d *Draft) Checkpoint(key Key, incarnation lane.Incarnation, cursors map[la
 	return c, nil
 }
 
-// Report stores the encoded health, which the draft owns from then on.
-func (d *Draft) Report(key Key, incarnation lane.Incarnation, health []byte, nowMs int64) error {
+// Account is what a consumer says of itself. The draft owns its bytes from then on.
+type Account struct {
+	Health   []byte
+	Commands []Progress
+}
+
+// Report stores a consumer's account.
+func (d *Draft) Report(key Key, incarnation lane.Incarnation, said Account, nowMs int64) error {
 	if err := d.admit(key, incarnation); err != nil {
 		return err
 	}
 	c := d.open(key)
-	c.Health = health
+	c.Health = said.Health
+	d.progress(c, said.Commands, nowMs)
 	c.LastSeenMs = max(c.LastSeenMs, nowMs)
 	return nil
 }
@@ -176,8 +198,12 @@ func (d *Draft) open(key Key) *Consumer {
 		return change.Consumer
 	}
 	c := d.find(key).clone()
-	d.changes.Consumers[key] = Change{Consumer: c, Moved: make(map[lane.Partition]struct{})}
+	d.changes.Consumers[key] = newChange(c)
 	return c
+}
+
+func newChange(c *Consumer) Change {
+	return Change{Consumer: c, Moved: make(map[lane.Partition]struct{}), Commands: make(map[string]struct{})}
 }
 
 func (d *Draft) highest(id lane.ID) lane.Position {
@@ -208,7 +234,7 @@ func (d *Draft) unknown(name lane.StreamName, id lane.ConsumerID) error {
 		names = append(names, fmt.Sprintf("%q", c.ID))
 	}
 	if len(names) == 0 {
-		return fault.New(fault.UnknownConsumer, "there is no consumer %q: stream %q has no consumers", id, name)
+		return fault.New(fault.UnknownConsumer, "stream %q has no consumers", name)
 	}
 	return fault.New(fault.UnknownConsumer, "stream %q has no consumer %q; it has %s", name, id, strings.Join(names, ", "))
 }

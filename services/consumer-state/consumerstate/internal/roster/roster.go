@@ -17,23 +17,34 @@ type Kept struct {
 	Floor lane.Incarnation
 }
 
-// Roster is what is committed. Safe for concurrent use.
-type Roster struct {
-	mu       sync.RWMutex // protects everything below
-	streams  map[lane.StreamID]map[lane.ConsumerID]*Consumer
-	highest  map[lane.ID]lane.Position
-	floor    lane.Incarnation
-	count    int
-	maxCount int
+// Limits are the bounds of I6.
+type Limits struct {
+	// Consumers registered, of all streams.
+	Consumers int
+	// Commands kept of each consumer, open and ended.
+	Commands int
+	// StreamCommands kept of the consumers of one stream together. At least Consumers, so that open ones always have room.
+	StreamCommands int
 }
 
-// New makes a Roster of what was kept, which it owns from then on; maxCount bounds the consumers (I6).
-func New(kept Kept, maxCount int) *Roster {
+// Roster is what is committed. Safe for concurrent use.
+type Roster struct {
+	limits Limits
+
+	mu      sync.RWMutex // protects everything below
+	streams map[lane.StreamID]map[lane.ConsumerID]*Consumer
+	highest map[lane.ID]lane.Position
+	floor   lane.Incarnation
+	count   int
+}
+
+// New makes a Roster of what was kept, which it owns from then on.
+func New(kept Kept, limits Limits) *Roster {
 	r := &Roster{
-		streams:  make(map[lane.StreamID]map[lane.ConsumerID]*Consumer),
-		highest:  kept.Highest,
-		floor:    kept.Floor,
-		maxCount: maxCount,
+		limits:  limits,
+		streams: make(map[lane.StreamID]map[lane.ConsumerID]*Consumer),
+		highest: kept.Highest,
+		floor:   kept.Floor,
 	}
 	if r.highest == nil {
 		r.highest = make(map[lane.ID]lane.Position)
@@ -55,10 +66,6 @@ func (r *Roster) Len() int {
 func (r *Roster) List(name lane.StreamName, id lane.ConsumerID) []*Consumer {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.list(name, id)
-}
-
-func (r *Roster) list(name lane.StreamName, id lane.ConsumerID) []*Consumer {
 	var found []*Consumer
 	for _, consumers := range r.streams {
 		for _, c := range consumers {
@@ -71,6 +78,26 @@ func (r *Roster) list(name lane.StreamName, id lane.ConsumerID) []*Consumer {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Stream, b.Stream))
 	})
 	return found
+}
+
+// Find gives one consumer, nil when it is not registered.
+func (r *Roster) Find(key Key) *Consumer {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.streams[key.Stream][key.ID]
+}
+
+// Cursors gives the cursors in a lane, of the consumers that have one.
+func (r *Roster) Cursors(id lane.ID) map[lane.ConsumerID]lane.Position {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	cursors := make(map[lane.ConsumerID]lane.Position, len(r.streams[id.Stream]))
+	for _, c := range r.streams[id.Stream] {
+		if cursor, ok := c.Cursors[id.Partition]; ok {
+			cursors[c.ID] = cursor.Position
+		}
+	}
+	return cursors
 }
 
 // Passed is what the consumers of a lane have passed in one epoch.

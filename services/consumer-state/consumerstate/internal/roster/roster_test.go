@@ -25,7 +25,7 @@ func must(t *testing.T, err error) {
 
 // I6 holds for what a draft adds and takes away, too.
 func TestBoundCountsTheDraft(t *testing.T) {
-	r := roster.New(roster.Kept{}, 2)
+	r := roster.New(roster.Kept{}, roster.Limits{Consumers: 2})
 	d := r.NewDraft()
 	must(t, attach(d, "a"))
 	must(t, attach(d, "b"))
@@ -50,7 +50,7 @@ func TestBoundCountsTheDraft(t *testing.T) {
 
 // I4: a reader's consumer stays as it was, whether the draft is published or dropped.
 func TestPublishedConsumersDoNotChange(t *testing.T) {
-	r := roster.New(roster.Kept{}, 2)
+	r := roster.New(roster.Kept{}, roster.Limits{Consumers: 2})
 	d := r.NewDraft()
 	must(t, attach(d, "a"))
 	checkpoint := func(d *roster.Draft, c roster.Cursor) {
@@ -80,7 +80,7 @@ func TestPublishedConsumersDoNotChange(t *testing.T) {
 
 // The time of a record may become known after its cursor; it is not forgotten again.
 func TestTimeOfACursor(t *testing.T) {
-	r := roster.New(roster.Kept{}, 2)
+	r := roster.New(roster.Kept{}, roster.Limits{Consumers: 2})
 	d := r.NewDraft()
 	must(t, attach(d, "a"))
 	at := lane.Position{Epoch: 1, Sequence: 3}

@@ -56,12 +56,14 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 func (s *Store) Close() error { return errors.Join(s.db.Close(), s.lock.Close()) }
 
 const (
-	upsertConsumer = `INSERT INTO consumer VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET stream=excluded.stream, kind=excluded.kind,
+	upsertConsumer = `INSERT INTO consumer VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET stream=excluded.stream, kind=excluded.kind,
 		incarnation=excluded.incarnation, left=excluded.left, client=excluded.client, gateway=excluded.gateway,
-		last_seen_ms=excluded.last_seen_ms, health=excluded.health`
+		last_seen_ms=excluded.last_seen_ms, health=excluded.health, rewound=excluded.rewound`
 	deleteConsumer = `DELETE FROM consumer WHERE stream_id=? AND consumer_id=?`
 	upsertCursor   = `INSERT OR REPLACE INTO cursor VALUES (?,?,?,?,?,?)`
 	upsertHighest  = `INSERT OR REPLACE INTO highest VALUES (?,?,?,?)`
+	upsertReset    = `INSERT OR REPLACE INTO reset VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	deleteReset    = `DELETE FROM reset WHERE stream_id=? AND consumer_id=? AND command_id=?`
 	updateFloor    = `UPDATE floor SET incarnation=?`
 )
 
@@ -111,13 +113,32 @@ func storeConsumer(exec func(string, ...any) error, key roster.Key, change roste
 		return nil
 	}
 	if err := exec(upsertConsumer, int64(key.Stream), string(key.ID), string(c.Name), int64(c.Kind), int64(c.Incarnation), c.Left,
-		c.Client, c.Gateway, c.FirstSeenMs, c.LastSeenMs, c.Health); err != nil {
+		c.Client, c.Gateway, c.FirstSeenMs, c.LastSeenMs, c.Health, c.Rewound); err != nil {
 		return err
 	}
 	for partition := range change.Moved {
 		cursor := c.Cursors[partition]
 		if err := exec(upsertCursor, int64(key.Stream), string(key.ID), int64(partition), int64(cursor.Position.Epoch),
 			int64(cursor.Position.Sequence), cursor.TimeMs); err != nil {
+			return err
+		}
+	}
+	return storeResets(exec, c, change.Commands)
+}
+
+// storeResets stores the commands of c that are named, and deletes those it has no more.
+func storeResets(exec func(string, ...any) error, c *roster.Consumer, ids map[string]struct{}) error {
+	for id := range ids {
+		if err := exec(deleteReset, int64(c.Stream), string(c.ID), id); err != nil {
+			return err
+		}
+	}
+	for _, r := range c.Resets {
+		if _, ok := ids[r.ID]; !ok {
+			continue
+		}
+		if err := exec(upsertReset, int64(c.Stream), string(c.ID), r.ID, int64(r.Action), int64(r.FromSequence), r.FromTimeMs, r.DryRun,
+			int64(r.MaxBytesPerSecond), r.Why, r.IssuedMs, r.All, int64(r.Number), int64(r.State), r.Progress, r.UpdatedMs); err != nil {
 			return err
 		}
 	}
