@@ -30,7 +30,7 @@ type Deliveries struct {
 	in      *rsocket.Inbound
 	doing   string
 	taken   uint32
-	every   uint32 // how many are taken before their credit is given back
+	every   uint32        // how many are taken before their credit is given back
 	silence time.Duration // 0 for a stream that may pause
 }
 
@@ -46,11 +46,6 @@ func (s *Session) Subscribe(ctx context.Context, request *deliveryv1.SubscribeRe
 // Range opens a bounded stream of batches.
 func (s *Session) Range(ctx context.Context, request *deliveryv1.RangeRequest) (*Deliveries, error) {
 	return s.stream(ctx, protocol.RouteRange, request, WindowDeliveries)
-}
-
-// Bootstrap opens the stream of a lane's state.
-func (s *Session) Bootstrap(ctx context.Context, request *deliveryv1.BootstrapRequest) (*Deliveries, error) {
-	return s.stream(ctx, protocol.RouteBootstrap, request, WindowDeliveries)
 }
 
 func (s *Session) stream(ctx context.Context, to string, request proto.Message, window uint32) (*Deliveries, error) {
