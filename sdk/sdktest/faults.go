@@ -20,6 +20,7 @@ type faults struct {
 	bootstrapStops    bool
 	refuseSnapshots   int
 	corruptChunks     int
+	stopsAfter        int // chunks; 0 for never
 	publishes         []publishFault
 }
 
@@ -54,6 +55,11 @@ func (p *Provider) BootstrapLosesRow() { p.fault(func(f *faults) { f.bootstrapLo
 // BootstrapStops makes requests for chunks stall before their end until it is called with false.
 func (p *Provider) BootstrapStops(stops bool) {
 	p.fault(func(f *faults) { f.bootstrapStops = stops })
+}
+
+// BootstrapStopsAfter makes requests for chunks stall when n more chunks were sent, until it is called with 0.
+func (p *Provider) BootstrapStopsAfter(n int) {
+	p.fault(func(f *faults) { f.stopsAfter = n })
 }
 
 // RefuseSnapshots makes the next n requests for a snapshot be answered with fault.Overloaded, to be tried again after a millisecond.

@@ -54,7 +54,7 @@ type Provider struct {
 	producers map[string]uint64 // epochs
 	conns     map[*rsocket.Conn]struct{}
 	faults    faults
-	chunkLog  []uint32
+	counted   chunkCount
 }
 
 type stream struct {

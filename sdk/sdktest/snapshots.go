@@ -165,15 +165,56 @@ func (p *Provider) chunks(req rsocket.Payload) (rsocket.Source, error) {
 			s.numbers = append(s.numbers, n)
 		}
 	}
-	p.chunkLog = append(p.chunkLog, uint32(len(s.numbers)))
+	p.counted.asked = append(p.counted.asked, len(s.numbers))
 	return s, nil
 }
 
-// ChunkRequests gives how many chunks each request for chunks asked for, in order.
-func (p *Provider) ChunkRequests() []uint32 {
+// chunkCount is what was asked for and sent of chunks. Protected by the provider's mutex.
+type chunkCount struct {
+	asked []int
+	sent  int
+	bytes uint64
+	after int    // chunks until do
+	do    func() // nil for nothing
+}
+
+// ChunksAsked gives how many chunks each request for chunks asked for, in order.
+func (p *Provider) ChunksAsked() []int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.chunkLog)
+	return slices.Clone(p.counted.asked)
+}
+
+// ChunksSent gives how many chunks were sent to anybody, and how many bytes they had.
+func (p *Provider) ChunksSent() (chunks int, bytes uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counted.sent, p.counted.bytes
+}
+
+// AfterChunks calls do once, on a goroutine of its own, when n more chunks were sent.
+func (p *Provider) AfterChunks(n int, do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counted.after, p.counted.do = n, do
+}
+
+// chunkSent counts, and does what was asked for.
+func (p *Provider) chunkSent(bytes int) {
+	c := &p.counted
+	c.sent++
+	c.bytes += uint64(bytes)
+	if c.do != nil {
+		if c.after--; c.after == 0 {
+			go c.do() // ends by itself: it is the test's
+			c.do = nil
+		}
+	}
+	if p.faults.stopsAfter > 0 {
+		if p.faults.stopsAfter--; p.faults.stopsAfter == 0 {
+			p.faults.stopsAfter = -1
+		}
+	}
 }
 
 // chunkSource sends the numbered chunks of a snapshot.
@@ -190,7 +231,7 @@ func (s *chunkSource) Next() (rsocket.Payload, rsocket.Signal) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	switch {
-	case s.stops && len(s.numbers) <= 1:
+	case s.stops && len(s.numbers) <= 1, s.p.faults.stopsAfter < 0:
 		return rsocket.Payload{}, rsocket.Wait
 	case len(s.numbers) == 0:
 		return rsocket.Payload{}, rsocket.Complete
@@ -203,6 +244,7 @@ func (s *chunkSource) Next() (rsocket.Payload, rsocket.Signal) {
 		data = bytes.Clone(data)
 		data[len(data)/2] ^= 1
 	}
+	s.p.chunkSent(len(data))
 	d := s.l.delivery(deliveryv1.Delivery_KIND_PIECE)
 	d.Piece = &deliveryv1.Piece{Snapshot: s.k.id[:], Content: deliveryv1.Piece_CONTENT_CHUNK, Chunk: n}
 	return payload(d, data), rsocket.Emit
