@@ -19,7 +19,7 @@ import (
 var ErrUnproven = errors.New("the rows received do not have the provider's digest")
 
 // tableSchema is the table of a stream. It has rowids: with values of a kilobyte a table WITHOUT ROWID keeps three or four rows in
-// an inner page and loses more in depth than it saves (BenchmarkTableShape).
+// an inner page and loses more in depth than it saves (BenchmarkTableShape). Package pages writes this table and no other.
 const tableSchema = "CREATE TABLE %s(key TEXT PRIMARY KEY NOT NULL, value, headers TEXT, seq INTEGER NOT NULL, time INTEGER NOT NULL)"
 
 // Build is a generation in the making: invisible until Publish (I2). One goroutine at a time; end it with Publish or Abandon.
