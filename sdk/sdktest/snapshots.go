@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
+	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/snapshot"
@@ -142,8 +143,14 @@ func (p *Provider) snapshot(req rsocket.Payload) (rsocket.Source, error) {
 	making := l.delivery(deliveryv1.Delivery_KIND_STATUS)
 	making.Piece = &deliveryv1.Piece{Done: k.Set.Count, Expected: k.Set.Count}
 	manifest := l.delivery(deliveryv1.Delivery_KIND_BOOTSTRAP)
-	manifest.Piece = &deliveryv1.Piece{Snapshot: k.id[:], Content: deliveryv1.Piece_CONTENT_MANIFEST}
-	return &listed{payloads: []rsocket.Payload{payload(making, nil), payload(manifest, k.encoded)}}, nil
+	manifest.TailTimeMs = k.AtTimeMS
+	manifest.Digest = &streamv1.DigestMark{Epoch: uint64(k.At.Epoch), Sequence: uint64(k.At.Sequence), Sum: k.Set.Sum.Append(nil), Count: k.Set.Count}
+	manifest.Piece = &deliveryv1.Piece{Snapshot: k.id[:], Content: deliveryv1.Piece_CONTENT_MANIFEST, Floor: uint64(k.Floor), RowBytes: k.RowBytes()}
+	data := k.encoded
+	if q.GetBrief() {
+		data = nil
+	}
+	return &listed{payloads: []rsocket.Payload{payload(making, nil), payload(manifest, data)}}, nil
 }
 
 // chunks sends chunks as they are kept.
