@@ -42,6 +42,8 @@ type Config struct {
 	// TrustFile skips reading all rows again when the file is opened. A row changed behind the replica's back is then found only
 	// when it is written again, or by Verify.
 	TrustFile bool
+	// Reads is what queries get while a bootstrap replaces the rows; the default is the old ones.
+	Reads Reads
 	// OnProgress is told of every change of phase and, during a bootstrap and while catching up, about ten times a second. It runs on the replica's own
 	// goroutine: it must return soon and not call Close.
 	OnProgress func(Progress)

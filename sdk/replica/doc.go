@@ -10,7 +10,8 @@
 //	gateway ──batches──▶│ check, decompress, hash     │─────▶│ rows + cursor + digest in one transaction ──▶ ack  │──▶ orders.db
 //	        ──digests──▶└─────────────────────────────┘      │   equal to the provider's digest?  no ──▶ SUSPECT  │
 //	                                                         │   re-read all rows; still different ──▶ bootstrap  │
-//	        ──state────────────────────────────────────────▶ │ new generation, read back, compared, swapped       │
+//	                                                         │ merge by key ──▶ pages of a new file ──▶ read back │
+//	        ──chunks──▶ check hash, spool, decompress ─────▶ │ and compared, fsynced, swapped                     │
 //	                                                         └────────────────────────────────────────────────────┘
 //
 // Invariants:
@@ -19,14 +20,17 @@
 //	I2  a cursor moves by whole batches without gaps; a gap is filled from the log or, where that has expired, by a bootstrap.
 //	I3  a digest that differs is never passed over: the rows are read again, and unless they then agree a bootstrap follows. It is
 //	    counted, logged and told as an Event.
-//	I4  readers see one generation: a query under way finishes on the old file, new queries read the new one.
+//	I4  readers see one generation: a query under way finishes on the old file, new queries read the new one. Config.Reads says what
+//	    queries get while a new one is made.
 //	I5  an acknowledgement is sent after the commit it speaks of.
 //	I6  WaitSynced returns nil only when every partition was compared equal with the provider at a sequence at or above the tail
 //	    it had when WaitSynced was called.
 //	I7  memory is bounded: credit per partition, inboxBatches and inboxBytes decoded, coalesceBytes a transaction, rememberedSets digests
-//	    a partition, changesBytes a Changes iterator.
-//	I8  once rows that were read again are not what was written, nothing counts as verified before a bootstrap, or before a batch that
-//	    makes the rows the provider's again was compared with the provider's digest.
+//	    a partition, changesBytes a Changes iterator; in a bootstrap lanesAtOnce windows of chunks, and three chunks a partition.
+//	I8  once rows that were read again are not what was written, nothing counts as verified before they were made equal again, or before
+//	    a batch that makes the rows the provider's again was compared with the provider's digest.
+//	I9  a bootstrap that was interrupted, by whatever, goes on with the chunks it has, as long as a gateway keeps their snapshot; what it
+//	    has is what has its hash on the disk.
 //
 // # Your own tables
 //

@@ -195,20 +195,18 @@ func (m *model) damage() {
 
 // bootstrap builds the provider's state of now and swaps it in.
 func (m *model) bootstrap() {
-	build, err := m.r.place.NewBuild(context.Background(), m.r.meta)
+	build, err := m.r.place.NewBuild(m.r.meta)
 	m.must(err)
 	defer build.Abandon()
+	rows := map[string]record.Record{}
 	var lanes []store.Lane
 	for p, l := range m.provider {
-		keys := slices.Sorted(maps.Keys(l.rows))
-		m.must(build.Insert(func(r *record.Record) bool {
-			if len(keys) == 0 {
-				return false
-			}
-			*r, keys = l.rows[keys[0]], keys[1:]
-			return true
-		}))
+		maps.Copy(rows, l.rows)
 		lanes = append(lanes, store.Lane{Partition: lane.Partition(p), Cursor: lane.Position{Epoch: modelEpoch, Sequence: lane.Sequence(len(l.log))}, Set: l.sets[len(l.log)]})
+	}
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		one := rows[key]
+		m.must(build.Add(&one))
 	}
 	_, err = build.Publish(context.Background(), store.Finish{Lanes: lanes, Previous: m.r.previous})
 	m.must(err)

@@ -82,7 +82,7 @@ func (r *Replica) openFile(ctx context.Context) error {
 		return fault.New(fault.InUse, "the replica %s cannot be tidied: %w", r.cfg.Path, err)
 	}
 	if file == "" {
-		r.why = "there is no replica yet"
+		r.previous, r.why = r.place.Cleared(), "there is no replica yet"
 		return nil
 	}
 	gen, lanes, err := store.Open(ctx, file, lane.StreamName(r.cfg.Stream))
@@ -138,6 +138,9 @@ func (r *Replica) run(ctx context.Context) {
 			return
 		}
 		wait := r.retry.Next()
+		if asked, told := retryAfter(err); told {
+			wait = max(wait, asked)
+		}
 		switch reason := fault.ReasonOf(err); {
 		case reason == fault.ConsumerFenced:
 			r.tell(Event{Kind: Fenced, Why: err.Error()})

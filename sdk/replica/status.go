@@ -64,6 +64,8 @@ type Progress struct {
 	Phase Phase
 	// Done and Expected count rows (bootstrap) or records (catching up); Expected 0 means unknown.
 	Done, Expected uint64
+	// DoneBytes and ExpectedBytes count what a bootstrap moves over the network, what was there from an interrupted one included.
+	DoneBytes, ExpectedBytes uint64
 }
 
 // Status is a replica's account of itself at one moment.
@@ -114,6 +116,9 @@ const (
 	BootstrapNeeded
 	// Bootstrapped: a new generation is in place.
 	Bootstrapped
+	// BuildRefused: a new generation was built, its rows were not the provider's, and it was not put in place. It is kept beside the
+	// generations as unproven.db, the last one only, for whoever looks into it.
+	BuildRefused
 	// ObjectsLost: some of your tables, indexes, views or triggers could not be carried over; Why names them. The old generation is kept.
 	ObjectsLost
 	// GapFilled: deliveries were missing and were read from the log.
@@ -123,7 +128,7 @@ const (
 )
 
 var eventNames = map[EventKind]string{DigestMismatch: "digest mismatch", DigestCorrected: "digest corrected", RowsChanged: "rows changed", BootstrapNeeded: "bootstrap needed",
-	Bootstrapped: "bootstrapped", ObjectsLost: "objects lost", GapFilled: "gap filled", Fenced: "fenced"}
+	Bootstrapped: "bootstrapped", BuildRefused: "build refused", ObjectsLost: "objects lost", GapFilled: "gap filled", Fenced: "fenced"}
 
 // String gives the kind in words.
 func (k EventKind) String() string { return eventNames[k] }
@@ -180,7 +185,7 @@ func (r *Replica) tell(e Event) {
 // health is the status as the provider is told it.
 func (r *Replica) health() *consumerv1.Health {
 	s := r.Status()
-	h := &consumerv1.Health{Phase: s.Phase.wire(), Done: s.Done, Expected: s.Expected, Verified: s.Verified, Mismatched: s.Mismatched}
+	h := &consumerv1.Health{Phase: s.Phase.wire(), Done: s.Done, Expected: s.Expected, DoneBytes: s.DoneBytes, ExpectedBytes: s.ExpectedBytes, Verified: s.Verified, Mismatched: s.Mismatched}
 	for _, l := range s.Lanes {
 		h.Digests = append(h.Digests, &streamv1.DigestMark{Epoch: uint64(l.Cursor.Epoch), Sequence: uint64(l.Cursor.Sequence), Sum: l.Digest.Sum.Append(nil), Count: l.Digest.Count})
 	}

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )
@@ -112,7 +110,7 @@ func compareView(ctx context.Context, cfg Config, view *store.View) (Comparison,
 	if err != nil {
 		return Comparison{}, err
 	}
-	v := &verification{Session: s, cfg: cfg, meta: meta, view: view, c: Comparison{Verdict: Equal}}
+	v := &verification{Session: s, cfg: cfg, stream: stream, meta: meta, view: view, c: Comparison{Verdict: Equal}}
 	for _, l := range view.Lanes() {
 		v.c.Rows += sets[l.Partition].Count
 		tail, ok := laneOf(stream, l.Partition)
@@ -145,10 +143,11 @@ func laneOf(s *streamv1.Stream, p lane.Partition) (*streamv1.Lane, bool) {
 // verification compares one file with one provider.
 type verification struct {
 	*session.Session
-	cfg  Config
-	meta store.Meta
-	view *store.View
-	c    Comparison
+	cfg    Config
+	stream *streamv1.Stream
+	meta   store.Meta
+	view   *store.View
+	c      Comparison
 }
 
 // byKey reads the provider's state of a lane and the file's rows side by side, both rising by key.
@@ -178,34 +177,34 @@ func (v *verification) byKey(ctx context.Context, l store.Lane) error {
 		suspects = append(suspects, suspectKey{key, k, theirs})
 	}
 	mine, more := <-rows
-	d, err := v.Bootstrap(ctx, &deliveryv1.BootstrapRequest{Stream: v.cfg.Stream, Partition: uint32(l.Partition)})
+	o, err := snapshotOf(ctx, v.Session, v.meta, snapshotWanted{Partition: l.Partition, AtLeast: v.from(l)})
 	if err != nil {
 		return err
 	}
-	defer d.Close()
 	h := digest.NewHasher(v.meta.DigestSeed)
-	at, err := readState(ctx, d, v.meta, l.Partition, func(chunk *state.Reader, _ uint32) error {
-		var rec record.Record
-		for chunk.Next(&rec) {
-			key := string(rec.Key)
-			for more && mine.Key < key {
-				note(mine.Key, extra, 0)
-				mine, more = <-rows
-			}
-			switch {
-			case !more || cmp.Compare(mine.Key, key) > 0:
-				note(key, missing, rec.Sequence)
-			default:
-				if mine.Element != h.Row(rec.Key, uint64(rec.Sequence), rec.TimeMS, rec.Headers, rec.Value) {
-					note(key, differing, rec.Sequence)
-				}
-				mine, more = <-rows
-			}
+	var theirs digest.Set
+	err = v.each(ctx, o, func(rec *record.Record) error {
+		key, e := string(rec.Key), h.Row(rec.Key, uint64(rec.Sequence), rec.TimeMS, rec.Headers, rec.Value)
+		theirs.Add(e)
+		for more && mine.Key < key {
+			note(mine.Key, extra, 0)
+			mine, more = <-rows
 		}
+		if !more || mine.Key > key {
+			note(key, missing, rec.Sequence)
+			return nil
+		}
+		if mine.Element != e {
+			note(key, differing, rec.Sequence)
+		}
+		mine, more = <-rows
 		return nil
-	}, func(uint64) {})
+	})
 	if err != nil {
 		return err
+	}
+	if theirs != o.Set {
+		return fault.New(fault.Corrupt, "the rows of snapshot %v of partition %d have digest %v, and it says %v", o.ID, l.Partition, theirs, o.Set)
 	}
 	for more {
 		note(mine.Key, extra, 0)
@@ -214,7 +213,48 @@ func (v *verification) byKey(ctx context.Context, l store.Lane) error {
 	if err := <-failed; err != nil {
 		return err
 	}
-	return v.judge(ctx, l, at.Cursor, suspects)
+	return v.judge(ctx, l, o.At, suspects)
+}
+
+// from is where the snapshot to compare with must stand: not behind the file, unless the provider is.
+func (v *verification) from(l store.Lane) lane.Position {
+	if tail, ok := laneOf(v.stream, l.Partition); !ok || lane.Epoch(tail.GetEpoch()) != l.Cursor.Epoch || lane.Sequence(tail.GetTail()) < l.Cursor.Sequence {
+		return lane.Position{}
+	}
+	return l.Cursor
+}
+
+// each visits the rows of a snapshot, rising by key, as its chunks come.
+func (v *verification) each(ctx context.Context, o offer, visit func(*record.Record) error) error {
+	if len(o.Manifest.Rows) == 0 {
+		return nil
+	}
+	d, err := v.Chunks(ctx, &deliveryv1.ChunksRequest{Stream: v.cfg.Stream, Partition: uint32(o.Lane.Partition), Id: o.ID[:], Ranges: []uint32{0, uint32(len(o.Manifest.Rows))}})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	var raw []byte
+	for n := range o.Manifest.Rows {
+		piece, stored, err := nextPiece(ctx, d, o.ID)
+		if errors.Is(err, io.EOF) {
+			return fault.New(fault.Unavailable, "the gateway ended before it had sent all chunks of snapshot %v", o.ID)
+		}
+		if err != nil {
+			return err
+		}
+		if piece.GetContent() != deliveryv1.Piece_CONTENT_CHUNK || piece.GetChunk() != uint32(n) {
+			return fault.New(fault.Malformed, "the gateway sent %v %d where chunk %d belongs", piece.GetContent(), piece.GetChunk(), n)
+		}
+		c := &o.Manifest.Rows[n]
+		if raw, err = c.Open(stored, raw); err != nil {
+			return err
+		}
+		if err := eachRow(raw, c.Count, visit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type suspectKind int

@@ -18,6 +18,9 @@ type faults struct {
 	withholdDigests   bool
 	bootstrapLosesRow bool
 	bootstrapStops    bool
+	refuseSnapshots   int
+	corruptChunks     int
+	stopsAfter        int // chunks; 0 for never
 	publishes         []publishFault
 }
 
@@ -46,12 +49,34 @@ func (p *Provider) WithholdDigests(withhold bool) {
 	p.fault(func(f *faults) { f.withholdDigests = withhold })
 }
 
-// BootstrapLosesRow makes the next bootstrap leave out a row, without a sign of it but the digest.
+// BootstrapLosesRow makes the next snapshot leave out a row, without a sign of it but the digest.
 func (p *Provider) BootstrapLosesRow() { p.fault(func(f *faults) { f.bootstrapLosesRow = true }) }
 
-// BootstrapStops makes bootstraps stall before their end until it is called with false.
+// BootstrapStops makes requests for chunks stall before their end until it is called with false.
 func (p *Provider) BootstrapStops(stops bool) {
 	p.fault(func(f *faults) { f.bootstrapStops = stops })
+}
+
+// BootstrapStopsAfter makes requests for chunks stall when n more chunks were sent, until it is called with 0.
+func (p *Provider) BootstrapStopsAfter(n int) {
+	p.fault(func(f *faults) { f.stopsAfter = n })
+}
+
+// RefuseSnapshots makes the next n requests for a snapshot be answered with fault.Overloaded, to be tried again after a millisecond.
+func (p *Provider) RefuseSnapshots(n int) { p.fault(func(f *faults) { f.refuseSnapshots = n }) }
+
+// CorruptChunks flips a bit in each of the next n chunks that are sent.
+func (p *Provider) CorruptChunks(n int) { p.fault(func(f *faults) { f.corruptChunks = n }) }
+
+// ForgetSnapshots removes the snapshots that are kept: whoever names one is answered with fault.SnapshotGone.
+func (p *Provider) ForgetSnapshots() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		for _, l := range s.lanes {
+			l.snapshots = nil
+		}
+	}
 }
 
 // FailPublish makes the next publish request be answered with the reason. written says whether its records are stored all the same, as

@@ -25,6 +25,7 @@ type laneLog struct {
 	hasher     *digest.Hasher
 	seed       uint64
 	followers  map[*follower]struct{}
+	snapshots  []*kept // the last ones, rising
 }
 
 // sealed is a batch with what is known of it.

@@ -54,6 +54,7 @@ type Provider struct {
 	producers map[string]uint64 // epochs
 	conns     map[*rsocket.Conn]struct{}
 	faults    faults
+	counted   chunkCount
 }
 
 type stream struct {

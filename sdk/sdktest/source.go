@@ -2,22 +2,18 @@ package sdktest
 
 import (
 	"bytes"
-	"maps"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
-	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
-	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/libs/rsocket/composite"
 )
 
-// RequestStream opens subscriptions, ranges and bootstraps.
+// RequestStream opens subscriptions, ranges, and what a resynchronisation asks for.
 func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	to, _ := composite.Route(req.Metadata) // none: an unknown route, refused below
 	r.p.mu.Lock()
@@ -29,8 +25,10 @@ func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (r
 		source, err = r.p.subscribe(req, out)
 	case protocol.RouteRange:
 		source, err = r.p.rangeOf(req, out)
-	case protocol.RouteBootstrap:
-		source, err = r.p.bootstrap(req)
+	case protocol.RouteSnapshot:
+		source, err = r.p.snapshot(req)
+	case protocol.RouteChunks:
+		source, err = r.p.chunks(req)
 	default:
 		err = fault.New(fault.InvalidArgument, "there is no request-stream route %q", to)
 	}
@@ -188,75 +186,6 @@ func (p *Provider) rangeOf(req rsocket.Payload, out *rsocket.Outbound) (rsocket.
 		s.payloads = append(s.payloads, payload(d, b.bytes))
 	}
 	return bounded(s, out, 0), nil
-}
-
-func (p *Provider) bootstrap(req rsocket.Payload) (rsocket.Source, error) {
-	var q deliveryv1.BootstrapRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
-	}
-	l, err := p.lane(q.GetStream(), q.GetPartition())
-	if err != nil {
-		return nil, err
-	}
-	if !l.keyed {
-		return nil, fault.New(fault.NotKeyed, "stream %q has no keys, so it has no state", q.GetStream())
-	}
-	step := func(s deliveryv1.Delivery_BootstrapStep) *deliveryv1.Delivery {
-		d := l.delivery(deliveryv1.Delivery_KIND_BOOTSTRAP)
-		d.Step = s
-		return d
-	}
-	opening := step(deliveryv1.Delivery_BOOTSTRAP_STEP_OPENING)
-	opening.Digest = l.mark()
-	s := &listed{payloads: []rsocket.Payload{payload(opening, nil)}}
-	var chunk []byte
-	var rows uint32
-	flush := func() {
-		if rows > 0 {
-			d := step(deliveryv1.Delivery_BOOTSTRAP_STEP_CHUNK)
-			d.Rows, d.Crc = rows, batch.CRC(chunk)
-			s.payloads = append(s.payloads, payload(d, chunk))
-		}
-		chunk, rows = nil, 0
-	}
-	lost := p.faults.bootstrapLosesRow
-	for _, key := range slices.Sorted(maps.Keys(l.state)) {
-		if lost {
-			lost, p.faults.bootstrapLosesRow = false, false
-			continue
-		}
-		rec := l.state[key]
-		chunk = state.AppendRow(chunk, &rec)
-		if rows++; len(chunk) >= chunkBytes {
-			flush()
-		}
-	}
-	flush()
-	if p.faults.bootstrapStops {
-		s.payloads = s.payloads[:len(s.payloads)-1]
-		return &stalled{listed: s}, nil
-	}
-	ending := step(deliveryv1.Delivery_BOOTSTRAP_STEP_ENDING)
-	ending.Digest = l.mark()
-	s.payloads = append(s.payloads, payload(ending, nil))
-	return s, nil
-}
-
-// chunkBytes is small, so that small tests have several.
-const chunkBytes = 64 << 10
-
-// stalled sends what is listed and then nothing more, until it is cancelled.
-type stalled struct{ *listed }
-
-// Next waits for ever behind the last payload.
-func (s *stalled) Next() (rsocket.Payload, rsocket.Signal) {
-	if len(s.payloads) == 0 {
-		return rsocket.Payload{}, rsocket.Wait
-	}
-	p := s.payloads[0]
-	s.payloads = s.payloads[1:]
-	return p, rsocket.Emit
 }
 
 // corrupted gives the batch with one bit flipped when that was asked for.

@@ -22,6 +22,8 @@ const (
 	// returnBytes is how much is taken at most before its credit goes back. Bytes come back with credit, so it must stay below every
 	// window: WindowBytes, and what a gateway gives whoever names none.
 	returnBytes = 256 << 10
+	// WindowPieces is the credit of one stream of a resynchronisation, whose pieces are about a MiB each (I1).
+	WindowPieces = 4
 	// silence is how long a subscription may say nothing: gateways send a status every 5 s.
 	silence = 20 * time.Second
 )
@@ -33,12 +35,13 @@ type Deliveries struct {
 	// taken deliveries, and their bytes, whose credit was not given back yet.
 	taken   uint32
 	bytes   int
+	every   uint32        // how many are taken before their credit is given back
 	silence time.Duration // 0 for a stream that may pause
 }
 
 // Subscribe opens the endless stream of a lane.
 func (s *Session) Subscribe(ctx context.Context, request *deliveryv1.SubscribeRequest) (*Deliveries, error) {
-	d, err := s.stream(ctx, protocol.RouteSubscribe, request)
+	d, err := s.stream(ctx, protocol.RouteSubscribe, request, WindowDeliveries)
 	if err == nil {
 		d.silence = silence
 	}
@@ -47,29 +50,24 @@ func (s *Session) Subscribe(ctx context.Context, request *deliveryv1.SubscribeRe
 
 // Range opens a bounded stream of batches.
 func (s *Session) Range(ctx context.Context, request *deliveryv1.RangeRequest) (*Deliveries, error) {
-	return s.stream(ctx, protocol.RouteRange, request)
+	return s.stream(ctx, protocol.RouteRange, request, WindowDeliveries)
 }
 
-// Bootstrap opens the stream of a lane's state.
-func (s *Session) Bootstrap(ctx context.Context, request *deliveryv1.BootstrapRequest) (*Deliveries, error) {
-	return s.stream(ctx, protocol.RouteBootstrap, request)
-}
-
-func (s *Session) stream(ctx context.Context, to string, request proto.Message) (*Deliveries, error) {
+func (s *Session) stream(ctx context.Context, to string, request proto.Message, window uint32) (*Deliveries, error) {
 	routed, err := routedTo(to, request)
 	if err != nil {
 		return nil, err
 	}
-	in, err := s.conn.RequestStream(ctx, routed, WindowDeliveries)
+	in, err := s.conn.RequestStream(ctx, routed, window)
 	if err != nil {
 		return nil, restore(err, to)
 	}
-	return &Deliveries{in: in, doing: to}, nil
+	return &Deliveries{in: in, doing: to, every: max(1, window/2)}, nil
 }
 
 // Next gives the next delivery and its bytes, which are the caller's; io.EOF at the end of a bounded stream, else a fault.
 func (d *Deliveries) Next(ctx context.Context) (*deliveryv1.Delivery, []byte, error) {
-	if d.taken >= WindowDeliveries/2 || d.bytes >= returnBytes { // I3
+	if d.taken >= d.every || d.bytes >= returnBytes { // I3
 		if err := d.in.Request(d.taken); err == nil {
 			d.taken, d.bytes = 0, 0
 		} // else the stream is over, and Recv says how

@@ -3,84 +3,52 @@ package store
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/sdk/internal/pages"
 )
 
-// ErrUnproven: the rows of a finished build are not what they must prove to be. It was removed.
+// ErrUnproven: the rows of a finished build are not what they must prove to be. It was put aside.
 var ErrUnproven = errors.New("the rows received do not have the provider's digest")
 
 // tableSchema is the table of a stream. It has rowids: with values of a kilobyte a table WITHOUT ROWID keeps three or four rows in
-// an inner page and loses more in depth than it saves (BenchmarkTableShape).
+// an inner page and loses more in depth than it saves (BenchmarkTableShape). Package pages writes this table and no other.
 const tableSchema = "CREATE TABLE %s(key TEXT PRIMARY KEY NOT NULL, value, headers TEXT, seq INTEGER NOT NULL, time INTEGER NOT NULL)"
 
 // Build is a generation in the making: invisible until Publish (I2). One goroutine at a time; end it with Publish or Abandon.
 type Build struct {
 	place Place
-	g     *Generation
-	tx    *Tx
-	// group gathers rows to one statement. Its records alias the chunk given to Insert, which flushes before it returns.
-	group []record.Record
+	meta  Meta
+	path  string
+	file  *os.File
+	rows  *pages.Writer
 	done  bool
 }
 
 // NewBuild starts a new generation. Only the holder of the lock may.
-func (p Place) NewBuild(ctx context.Context, m Meta) (*Build, error) {
-	return p.newBuild(ctx, m, fmt.Sprintf(tableSchema, quoted(string(m.Stream))))
-}
-
-func (p Place) newBuild(ctx context.Context, m Meta, schema string) (*Build, error) {
-	file, err := p.next()
+func (p Place) NewBuild(m Meta) (*Build, error) {
+	path, err := p.next()
 	if err != nil {
 		return nil, err
 	}
-	g, err := open(ctx, file, building)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
 	if err != nil {
-		return nil, explain(err, "make "+file)
+		return nil, explain(err, "make "+path)
 	}
-	g.adopt(m)
-	b := &Build{place: p, g: g}
-	if b.tx, err = g.Begin(); err == nil {
-		if _, err = b.tx.tx.ExecContext(ctx, schemaOwn+schema); err == nil {
-			err = writeMeta(ctx, b.tx.tx, m)
-		}
-	}
-	if err != nil {
-		b.Abandon()
-		return nil, explain(err, "make "+file)
-	}
-	return b, nil
+	table := pages.Table{Name: string(m.Stream), SQL: fmt.Sprintf(tableSchema, quoted(string(m.Stream)))}
+	return &Build{place: p, meta: m, path: path, file: f, rows: pages.NewWriter(f, table)}, nil
 }
 
-// Insert adds rows that rise by key within their partition; next yields them and answers false at the end. A key that is there
-// already is a fault.
-func (b *Build) Insert(next func(*record.Record) bool) error {
-	if b.group == nil {
-		b.group = make([]record.Record, rowsPerStatement)
-	}
-	for more := true; more; {
-		n := 0
-		for n < len(b.group) {
-			if more = next(&b.group[n]); !more {
-				break
-			}
-			n++
-		}
-		err := b.g.exec(func(n int) string {
-			return "INSERT INTO " + b.g.table + "(" + rowColumns + ") VALUES " + placeholders(n, columns)
-		}, n, columns, func(args []driver.NamedValue, i int) { bindRow(args, &b.group[i]) })
-		if err != nil {
-			return explain(err, "write rows")
-		}
-	}
-	return nil
+// Add adds a row; keys rise, whatever their partition. Faults: Malformed when one does not, DiskFull.
+func (b *Build) Add(r *record.Record) error {
+	return explain(b.rows.Add(r), "write rows")
 }
 
 // Finish is what Publish needs to know.
@@ -94,45 +62,120 @@ type Finish struct {
 }
 
 // Publish writes the cursors, carries the user's objects over, reads all rows back and compares, fsyncs, and moves the link (I2).
-// It answers what could not be carried over; then the previous generation is worth keeping. After an error the build is gone and the
-// link is as it was.
+// It answers what could not be carried over; then the previous generation is worth keeping. After an error the link is as it was and the
+// build is gone, except that one whose rows are not what they must prove to be (ErrUnproven) is kept for diagnosis, instead of the one before.
 func (b *Build) Publish(ctx context.Context, f Finish) (lost []string, err error) {
 	defer b.Abandon()
-	for _, l := range f.Lanes {
-		if err := b.tx.SetLane(l); err != nil {
-			return nil, err
-		}
+	if err := b.rows.Finish(); err != nil {
+		return nil, explain(err, "write rows")
 	}
-	if err := b.tx.Commit(); err != nil {
-		return nil, err
+	synced := make(chan error, 1)
+	go func() { synced <- b.file.Sync() }() // most of the way to the disk, while the rows are read back; it is waited for
+	root, lost, err := b.complete(ctx, f)
+	if err == nil {
+		err = b.prove(ctx, f.Lanes, root)
+	}
+	if err := firstOf(err, <-synced); err != nil {
+		return nil, explain(err, "complete "+b.path)
+	}
+	return lost, b.link()
+}
+
+// complete lets SQLite add everything beside the rows, and leaves the file as a generation is. It answers the root page of the table.
+func (b *Build) complete(ctx context.Context, f Finish) (root uint32, lost []string, err error) {
+	g, err := open(ctx, b.path, building)
+	if err != nil {
+		return 0, nil, explain(err, "open "+b.path)
+	}
+	defer func() { err = firstOf(err, g.Close()) }()
+	g.adopt(b.meta)
+	if err := g.introduce(ctx, f.Lanes); err != nil {
+		return 0, nil, err
 	}
 	if f.Previous != "" {
-		if lost, err = b.g.carryOver(ctx, f.Previous); err != nil {
-			return nil, err
+		if lost, err = g.carryOver(ctx, f.Previous); err != nil {
+			return 0, nil, err
 		}
 	}
 	if f.Rebuild != nil {
-		tx, err := b.g.Begin()
-		if err != nil {
-			return nil, err
-		}
-		if err := f.Rebuild(ctx, tx.SQL()); err != nil {
-			tx.Rollback()
-			return nil, fault.New(fault.Internal, "the Rebuild function failed, so the new generation was not put in place: %w", err)
-		}
-		if err := tx.Commit(); err != nil {
-			return nil, err
+		if err := g.rebuild(ctx, f.Rebuild); err != nil {
+			return 0, nil, err
 		}
 	}
-	sets, err := b.g.Scan()
-	if err != nil {
-		return nil, err
+	if err := g.conn.QueryRowContext(ctx, "SELECT rootpage FROM sqlite_master WHERE type='table' AND name=?", string(b.meta.Stream)).Scan(&root); err != nil {
+		return 0, nil, fault.New(fault.Internal, "the table of stream %q is not in the new generation any more: %w", b.meta.Stream, err)
 	}
-	if err := compare(f.Lanes, sets); err != nil {
-		return nil, err
+	var mode string
+	if err := g.conn.QueryRowContext(ctx, "PRAGMA journal_mode=WAL").Scan(&mode); err != nil {
+		return 0, nil, explain(err, "complete "+b.path)
 	}
-	return lost, b.settle()
+	if mode != "wal" {
+		return 0, nil, fault.New(fault.Internal, "the new generation stays in journal mode %q", mode)
+	}
+	return root, lost, nil
 }
+
+// introduce writes whose copy the file is, and its cursors.
+func (g *Generation) introduce(ctx context.Context, lanes []Lane) error {
+	tx, err := g.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.tx.ExecContext(ctx, schemaOwn); err != nil {
+		return explain(err, "make the tables of a replica")
+	}
+	if err := writeMeta(ctx, tx.tx, g.meta); err != nil {
+		return explain(err, "make the tables of a replica")
+	}
+	for _, l := range lanes {
+		if err := tx.SetLane(l); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+func (g *Generation) rebuild(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	tx, err := g.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := do(ctx, tx.SQL()); err != nil {
+		return fault.New(fault.Internal, "the Rebuild function failed, so the new generation was not put in place: %w", err)
+	}
+	return tx.Commit()
+}
+
+// prove reads all rows back from the file and compares; nobody has it open but us (I6). A build that is not proven is put aside.
+func (b *Build) prove(ctx context.Context, lanes []Lane, root uint32) error {
+	info, err := b.file.Stat()
+	if err != nil {
+		return err
+	}
+	sets, err := pages.Digests(ctx, pages.Source{File: b.file, Bytes: info.Size(), Root: root,
+		Partitions: b.meta.Partitions, Seed: b.meta.DigestSeed, Workers: min(maxWorkers, runtime.GOMAXPROCS(0))})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		err = compare(lanes, sets)
+	} else {
+		err = fmt.Errorf("%w: %w", ErrUnproven, err)
+	}
+	if err == nil {
+		return nil
+	}
+	aside := b.place.unproven()
+	if moveErr := os.Rename(b.path, aside); moveErr != nil {
+		return fmt.Errorf("%w (and it cannot be kept for diagnosis: %w)", err, moveErr)
+	}
+	return fmt.Errorf("%w (it is kept for diagnosis: %s)", err, aside)
+}
+
+// maxWorkers is how many cores read a build back: beyond some the disk or the memory is the limit.
+const maxWorkers = 4
 
 func compare(lanes []Lane, sets []digest.Set) error {
 	for _, l := range lanes {
@@ -143,20 +186,15 @@ func compare(lanes []Lane, sets []digest.Set) error {
 	return nil
 }
 
-// settle turns the build into a generation and links it.
-func (b *Build) settle() error {
-	var mode string
-	if err := b.g.conn.QueryRowContext(context.Background(), "PRAGMA journal_mode=WAL").Scan(&mode); err != nil || mode != "wal" {
-		return fault.New(fault.Internal, "the new generation stays in journal mode %q: %w", mode, err)
+// link makes the build the generation people read (I2).
+func (b *Build) link() error {
+	if err := firstOf(b.file.Sync(), b.file.Close()); err != nil {
+		return explain(err, "fsync "+b.path)
 	}
-	if err := b.g.Close(); err != nil {
-		return explain(err, "close the build")
-	}
-	b.done = true
-	if err := firstOf(syncFile(b.g.file), b.place.publish(b.g.file)); err != nil { // I6: nobody has opened it yet
-		_ = os.Remove(b.g.file) // the next open removes it otherwise
+	if err := b.place.publish(b.path); err != nil {
 		return err
 	}
+	b.done = true
 	return nil
 }
 
@@ -166,12 +204,9 @@ func (b *Build) Abandon() {
 		return
 	}
 	b.done = true
-	if b.tx != nil {
-		b.tx.Rollback()
-	}
-	_ = b.g.Close() // the file goes next
+	_ = b.file.Close() // the file goes next
 	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-		_ = os.Remove(b.g.file + suffix) // the next open removes what stays
+		_ = os.Remove(b.path + suffix) // the next open removes what stays
 	}
 }
 

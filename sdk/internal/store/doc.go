@@ -5,10 +5,12 @@
 //	  000001.db  -wal -shm       the generation before, until nobody holds it
 //	  000002.db  -wal -shm       the generation the link names
 //	  lock                       held by the process that writes
+//	  unproven.db                the last build that was refused, for diagnosis
+//	  cleared                    the link that was taken away before the generation it names is replaced
 //
 // A generation is an SQLite database in WAL mode, synchronous FULL: one table named after the stream (key, value, headers, seq,
 // time), and beside it _lockstep_meta (whose copy this is) and _lockstep_lanes (cursor and running digest of each partition).
-// Everything else in it is the user's.
+// Everything else in it is the user's. The pages of the stream's table are written by package pages, everything else by SQLite.
 //
 // It is the one package that knows SQLite. It does not know providers, sessions or retries.
 //

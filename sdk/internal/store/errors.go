@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"syscall"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 
@@ -25,6 +26,9 @@ func Damaged(err error) bool {
 
 // explain gives SQLite's errors the reasons users can act on.
 func explain(err error, doing string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fault.New(fault.DiskFull, "%s: no room on the disk; nothing was changed, and it is tried again: %w", doing, err)
+	}
 	switch code(err) {
 	case 0:
 		return err

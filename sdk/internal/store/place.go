@@ -17,6 +17,8 @@ const (
 	generationPattern = "%06d.db"
 	lockName          = "lock"
 	keepSuffix        = ".keep"
+	unprovenName      = "unproven.db"
+	clearedName       = "cleared"
 )
 
 // Place is where a replica lies on disk.
@@ -33,6 +35,12 @@ func PlaceOf(path string) Place {
 
 // Path is the path people use.
 func (p Place) Path() string { return p.link }
+
+// Dir is where the generations lie, and what belongs to making them.
+func (p Place) Dir() string { return p.dir }
+
+// unproven is where a build is kept that did not prove to be what it must be: the last one of them.
+func (p Place) unproven() string { return filepath.Join(p.dir, unprovenName) }
 
 // Current gives the file the link names, "" when there is no link or it names a file that is gone. Whatever is neither is refused
 // with fault.ForeignData (I4).
@@ -146,10 +154,35 @@ func (p Place) publish(file string) error {
 	if err := os.Rename(temporary, p.link); err != nil {
 		return fmt.Errorf("swap: %w", err)
 	}
+	_ = os.Remove(p.cleared()) // what it named has been carried over; the next Clear replaces it otherwise
 	return syncDir(parent)
 }
 
-// Clean removes every generation but the linked one that no connection holds (I3). Only the holder of the lock may call it.
+// Clear takes the link away, so that nobody finds the generation any more; its file stays for the user's objects in it, until another one is
+// linked. Only the holder of the lock may.
+func (p Place) Clear() error {
+	if err := os.Rename(p.link, p.cleared()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("take the link %s away: %w", p.link, err)
+	}
+	return nil
+}
+
+func (p Place) cleared() string { return filepath.Join(p.dir, clearedName) }
+
+// Cleared gives the generation Clear took the link from; "" when there is none.
+func (p Place) Cleared() string {
+	target, err := os.Readlink(p.cleared())
+	if err != nil || !isGeneration(filepath.Base(target)) {
+		return ""
+	}
+	file := filepath.Join(p.dir, filepath.Base(target))
+	if _, err := os.Stat(file); err != nil {
+		return ""
+	}
+	return file
+}
+
+// Clean removes every generation but the linked one (and one that was cleared, until another is linked) that no connection holds (I3). Only the holder of the lock may call it.
 // It answers how many are still held.
 func (p Place) Clean() (held int, err error) {
 	current, err := p.Current()
@@ -162,7 +195,7 @@ func (p Place) Clean() (held int, err error) {
 	}
 	for _, n := range numbers {
 		file := p.generation(n)
-		if file == current {
+		if file == current || file == p.Cleared() {
 			continue
 		}
 		if _, err := os.Stat(file + keepSuffix); err == nil {
@@ -205,18 +238,6 @@ func syncDir(dir string) error {
 	defer f.Close()
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
-}
-
-func syncFile(file string) error {
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("sync file: %w", err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync file %s: %w", file, err)
 	}
 	return nil
 }

@@ -166,7 +166,7 @@ func TestKilledWhileCommandsRun(t *testing.T) {
 	states := map[string]consumerv1.ResetState{} // answered, by command
 	rewound := 0
 	for kill := range kills {
-		p := start(t, "--data-dir", dir, "--admin-address", "")
+		p := start(t, "--data", dir, "--admin", "")
 		client, cc := p.dial(t)
 		listed, err := client.ListResets(ctx, &consumerv1.ListResetsRequest{})
 		if err != nil {
@@ -242,7 +242,7 @@ func TestKilledWhileCommandsRun(t *testing.T) {
 // cursorsAgree looks at what a kill left: a cursor is back exactly when the command is done and nobody has moved it on.
 func cursorsAgree(t *testing.T, dir string, answered map[string]consumerv1.ResetState) (rewound int) {
 	t.Helper()
-	p := start(t, "--data-dir", dir, "--admin-address", "")
+	p := start(t, "--data", dir, "--admin", "")
 	client, cc := p.dial(t)
 	consumers, err := client.ListConsumers(t.Context(), &consumerv1.ListConsumersRequest{})
 	if err != nil {
