@@ -81,15 +81,9 @@ func (c *connection) resync(in asked, out *rsocket.Outbound, places *admission.P
 	}
 	started := c.s.task(func(context.Context) {
 		defer release()
+		defer c.s.book.Watch(c.pass, grants.Read, name, r.source.Fail)()
 		r.source.Make(func(ctx context.Context) error {
-			ctx, end := context.WithCancelCause(ctx)
-			defer end(nil)
-			defer c.s.book.Watch(c.pass, grants.Read, name, end)() // I5
-			err := r.run(ctx, in.GetPartition(), what)
-			if why := context.Cause(ctx); why != nil && err != nil {
-				err = why
-			}
-			return c.s.metrics.refusal(err)
+			return c.s.metrics.refusal(r.run(ctx, in.GetPartition(), what))
 		})
 	})
 	if !started {
@@ -147,6 +141,8 @@ func (r *resync) offer(ctx context.Context, d *deliveryv1.Delivery, data []byte)
 	if err := r.c.s.bucket.Wait(ctx, bytes); err != nil {
 		return err
 	}
+	// It is with the consumer as far as anybody can tell here: another gateway may have sent it the rest (S7).
+	r.c.reach.Raise(r.want.Lane, lane.Position{Epoch: lane.Epoch(d.GetEpoch()), Sequence: lane.Sequence(d.GetTail())})
 	r.c.s.metrics.resynced.WithLabelValues(r.rung).Add(float64(bytes))
 	return r.source.Offer(rsocket.Payload{Metadata: metadata, Data: data})
 }
@@ -160,7 +156,6 @@ func (c *connection) snapshot(in *deliveryv1.SnapshotRequest, out *rsocket.Outbo
 			return err
 		}
 		defer release()
-		c.reach.Raise(copy.Lane, copy.At) // who becomes equal to it may acknowledge it
 		d := &deliveryv1.Delivery{
 			Kind: deliveryv1.Delivery_KIND_BOOTSTRAP, Partition: uint32(copy.Lane.Partition),
 			Epoch: uint64(copy.At.Epoch), Tail: uint64(copy.At.Sequence), TailTimeMs: copy.AtTimeMS,

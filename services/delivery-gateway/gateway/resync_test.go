@@ -13,7 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
@@ -385,6 +387,63 @@ func TestPlacesAreCountedPerConnectionAndSnapshot(t *testing.T) {
 	}
 	held.Cancel()
 	eventually(t, "the place is free", func() bool { _, err := fetch(t, other, m, id, 0, 1); return err == nil })
+}
+
+// The position of a snapshot counts as delivered once something of it was sent (S7).
+func TestTheCursorOfASnapshotIsBelieved(t *testing.T) {
+	h := newHouse(t)
+	h.store.lane.Append(500, 10)
+	k := h.keep(400, 400)
+	c := h.dial()
+	incarnation := attach(t, c, "a")
+	ack := func() error {
+		return ask(t, c, protocol.RouteAck, &deliveryv1.AckRequest{Stream: "orders", ConsumerId: "a", Incarnation: incarnation,
+			Cursors: []*consumerv1.Cursor{{Position: &streamv1.Position{Epoch: 1, Sequence: 400}}}}, new(deliveryv1.AckResponse))
+	}
+	if err := ack(); err == nil {
+		t.Fatal("a cursor was taken of what was never sent")
+	}
+	m, id, err := manifest(t, c, &deliveryv1.SnapshotRequest{})
+	if err != nil || id != k.ID {
+		t.Fatal(err)
+	}
+	if _, err := fetch(t, c, m, id, 0, uint32(m.Chunks())); err != nil {
+		t.Fatal(err)
+	}
+	if err := ack(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A grant that is taken away ends what runs under it (S12).
+func TestABootstrapEndsWithItsGrant(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(tokens, []byte("some orders\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, func(c *gateway.Config, _ *house) { c.TokensFile = tokens })
+	k := h.keep(12_000, 12_000)
+	c, err := rsocket.Dial(t.Context(), h.address(), setup(t, current, "some"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(); <-c.Done() })
+	in, err := c.RequestStream(t.Context(), rsocket.Payload{Metadata: metadata(protocol.RouteChunks),
+		Data: message(t, &deliveryv1.ChunksRequest{Stream: "orders", Id: k.ID[:], Ranges: []uint32{0, uint32(k.Chunks())}})}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Recv(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tokens, []byte("some trades\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := in.Recv(ctx); !errors.Is(restored(err), fault.NotPermitted) {
+		t.Fatalf("got %v", err)
+	}
 }
 
 // What a stranger sends as a request is answered, whatever it is.

@@ -52,6 +52,9 @@ func New(ctx context.Context, out Stream) *Source {
 	return &Source{out: out, ctx: ctx, cancel: cancel, room: make(chan struct{}, 1)}
 }
 
+// Fail ends the stream with err.
+func (s *Source) Fail(err error) { s.out.Fail(refusal.Of(err)) }
+
 // Context ends when the stream is over.
 func (s *Source) Context() context.Context { return s.ctx }
 
@@ -64,7 +67,7 @@ func (s *Source) Make(maker func(ctx context.Context) error) {
 		err = s.finish()
 	}
 	if err != nil && s.ctx.Err() == nil {
-		s.out.Fail(refusal.Of(err))
+		s.Fail(err)
 	}
 }
 
