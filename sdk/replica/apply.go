@@ -22,6 +22,7 @@ type pending struct {
 	record  *record.Record // the newest version, nil when untouched so far
 	element digest.Element
 	live    bool // has a row after what was applied so far
+	was     digest.Element
 	existed bool // had a row before the transaction
 }
 
@@ -39,7 +40,7 @@ func (r *Replica) apply(ctx context.Context, parcels []parcel) error {
 			return err
 		}
 	}
-	return r.condemn("digests still differ after the rows were read again")
+	return r.condemn(parcels[0].lane, RungRepair, "digests still differ after the rows were read again")
 }
 
 // contradiction is a digest that differed, with what the replica would have held there.
@@ -105,6 +106,7 @@ func (r *Replica) applyOnce(ctx context.Context, parcels []parcel) (wrong *contr
 			return nil, err
 		}
 	}
+	r.noteScrub(known)
 	r.lanes = staged
 	r.update(func(s *Status) {
 		s.Verified += verified
@@ -131,7 +133,7 @@ func (r *Replica) touched(parcels []parcel) ([]string, error) {
 		}
 		l := r.lanes[p.lane]
 		if p.header.Epoch != l.Cursor.Epoch {
-			return nil, needBootstrap("the lane's history was cut: a batch of epoch %d came while the replica is at %v", p.header.Epoch, l.Cursor)
+			return nil, needResync(p.lane, RungRepair, "the lane's history was cut: a batch of epoch %d came while the replica is at %v", p.header.Epoch, l.Cursor)
 		}
 		for j := range p.records {
 			if rec := &p.records[j]; rec.Sequence > l.Cursor.Sequence {
@@ -154,7 +156,7 @@ func (r *Replica) load(tx *store.Tx, keys []string, known map[string]*pending) e
 	}
 	return tx.Elements(keys, digest.NewHasher(r.meta.DigestSeed), func(key string, e digest.Element) {
 		if p := known[key]; p != nil {
-			p.element, p.live, p.existed = e, true, true
+			p.element, p.live, p.was, p.existed = e, true, e, true
 		}
 	})
 }
@@ -216,12 +218,29 @@ func (r *Replica) write(ctx context.Context, tx *store.Tx, known map[string]*pen
 	return tx.Commit()
 }
 
-// condemn asks for a bootstrap of rows that were read again and cannot be explained. They stop counting as verified here, not when the
+// condemn asks for rows to be made equal that were read again and cannot be explained. They stop counting as verified here, not when the
 // connection has come to rest (I8).
-func (r *Replica) condemn(format string, args ...any) error {
-	err := needBootstrap(format, args...)
-	r.doubt(err.Error())
+func (r *Replica) condemn(p lane.Partition, first Rung, format string, args ...any) error {
+	err := needResync(p, first, format, args...)
+	r.doubt(p, first, err.Error())
 	return err
+}
+
+// noteScrub tells the scrub what was written.
+func (r *Replica) noteScrub(known map[string]*pending) {
+	if !r.scrub.running {
+		return
+	}
+	for key, row := range known {
+		var was, is *digest.Element
+		if row.existed {
+			was = &row.was
+		}
+		if row.live {
+			is = &row.element
+		}
+		r.scrub.wrote(key, lane.Of([]byte(key), r.meta.Partitions), was, is)
+	}
 }
 
 // heldAt is the replica's own digest at a remembered sequence.
@@ -244,16 +263,23 @@ func (r *Replica) suspect(c contradiction) error {
 	r.enter(Verifying)
 	sets, err := r.gen.Scan()
 	if err != nil {
-		return r.condemn("%s, and the rows cannot be read again: %v", why, err)
+		return r.condemn(c.lane, RungBootstrap, "%s, and the rows cannot be read again: %v", why, err)
 	}
+	var others error
 	for _, l := range r.lanes { // what was read is all of the file
 		if l != before && sets[l.Partition] != l.Set {
-			return r.condemn("partition %d at sequence %d: %s, and rows of partition %d were changed by somebody else", c.lane, c.given.at.Sequence, why, l.Partition)
+			others = r.condemn(l.Partition, RungRepair, "partition %d at sequence %d: %s, and rows of partition %d were changed by somebody else", c.lane, c.given.at.Sequence, why, l.Partition)
 		}
 	}
 	rows := sets[c.lane]
 	if rows == before.Set || shifted(c.held, before.Set, rows) != c.given.set {
-		return r.condemn("partition %d at sequence %d: %s, and reading all rows again does not explain it", c.lane, c.given.at.Sequence, why)
+		return r.condemn(c.lane, RungRepair, "partition %d at sequence %d: %s, and reading all rows again does not explain it", c.lane, c.given.at.Sequence, why)
+	}
+	if others != nil {
+		if rows != before.Set { // explained, but not set right here
+			return r.condemn(c.lane, RungRepair, "partition %d at sequence %d: %s, and its rows were changed too", c.lane, c.given.at.Sequence, why)
+		}
+		return others
 	}
 	corrected := before.clone()
 	corrected.correct(rows)

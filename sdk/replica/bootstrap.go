@@ -52,6 +52,7 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 		return err
 	}
 	r.enter(Swapping)
+	r.update(func(s *Status) { s.Rung, s.MovedBytes = RungBootstrap, s.MovedBytes+received.DoneBytes })
 	if err := r.swap(ctx, lost); err != nil {
 		return err
 	}
@@ -133,7 +134,8 @@ func (r *Replica) swap(ctx context.Context, lost []string) error {
 		l.verified = l.Cursor // Publish has compared it
 		l.tail, l.tailKnown = l.Cursor.Sequence, true
 	}
-	r.why = ""
+	r.need = need{}
+	r.scrub.stop()
 	r.watchers.publish([]Change{{Kind: Rebuilt}})
 	r.update(func(s *Status) {
 		s.Bootstraps++

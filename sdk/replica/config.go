@@ -56,6 +56,15 @@ type Config struct {
 	// Rebuild, if not nil, is called while a bootstrap builds a new generation, after the rows are in and your tables were copied. An
 	// error gives the build up; it is tried again after a pause.
 	Rebuild func(ctx context.Context, tx *sql.Tx) error
+	// MaxPatchBytes is the most that changes or a repair put into one transaction, in bytes of rows; beyond it a bootstrap is made.
+	// 0 means 256 MiB.
+	MaxPatchBytes int64
+	// MaxRepairRows is the most rows of a partition that a repair compares: it needs some 16 bytes of memory for each. Beyond it a bootstrap
+	// is made. 0 means 20 million.
+	MaxRepairRows uint64
+	// ScrubRowsPerSecond is how fast all rows are read again in the background while the replica is live, to find what rots or is
+	// changed by others. 0 means 2,000; a negative number, never.
+	ScrubRowsPerSecond int
 	// RetryFirst and RetryLongest bound the pauses between tries; 0 means 50 ms and 5 s.
 	RetryFirst, RetryLongest time.Duration
 }
@@ -79,6 +88,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := lane.CheckName("consumer", c.ConsumerID); err != nil {
 		return c, err
+	}
+	if c.MaxPatchBytes == 0 {
+		c.MaxPatchBytes = 256 << 20
+	}
+	if c.MaxRepairRows == 0 {
+		c.MaxRepairRows = 20_000_000
+	}
+	if c.ScrubRowsPerSecond == 0 {
+		c.ScrubRowsPerSecond = 2000
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

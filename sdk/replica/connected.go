@@ -31,16 +31,21 @@ type link struct {
 	r           *Replica
 	incarnation lane.Incarnation // 0: the provider keeps no cursor for us at the moment
 	ackDue      bool
+	pace        *pace // of a command that was given a rate; nil for none
 	lastAck     time.Time
 }
 
-// bootstrapNeeded ends following: the state has to be read anew.
-type bootstrapNeeded struct{ why string }
+// resyncNeeded ends following: a lane has to be made equal again, beginning with a rung of the ladder.
+type resyncNeeded struct {
+	lane  lane.Partition
+	first Rung
+	why   string
+}
 
-func (e *bootstrapNeeded) Error() string { return e.why }
+func (e *resyncNeeded) Error() string { return e.why }
 
-func needBootstrap(format string, args ...any) error {
-	return &bootstrapNeeded{fmt.Sprintf(format, args...)}
+func needResync(p lane.Partition, first Rung, format string, args ...any) error {
+	return &resyncNeeded{p, first, fmt.Sprintf(format, args...)}
 }
 
 // connected is one session from dialling to its end.
@@ -76,22 +81,29 @@ func (r *Replica) connected(ctx context.Context, n int) error {
 		st.Gateway, st.Incarnation = s.Gateway(), k.incarnation
 		st.Connections++
 	})
-	if r.why == "" {
-		r.hear(stream)
-	}
+	r.hear(stream)
 	for {
-		if r.gen == nil || r.why != "" {
-			if err := r.bootstrap(ctx, k); err != nil {
+		if r.gen == nil || !r.need.none() {
+			if err := r.resync(ctx, k); err != nil {
 				return err
 			}
 		}
+		if err := r.obey(ctx, k); err != nil {
+			return err
+		}
+		if !r.need.none() {
+			continue // a command has found something
+		}
 		err := r.follow(ctx, k)
-		var again *bootstrapNeeded
+		if errors.Is(err, errOrdered) {
+			continue
+		}
+		var again *resyncNeeded
 		if !errors.As(err, &again) {
 			return err
 		}
-		r.doubt(again.why)
-		r.tell(Event{Kind: BootstrapNeeded, Why: again.why})
+		r.doubt(again.lane, again.first, again.why)
+		r.tell(Event{Kind: ResyncNeeded, Partition: again.lane, Why: again.why})
 		if err := pause.Wait(ctx, r.retry.Next()); err != nil { // a provider that always contradicts itself must not be flooded
 			return err
 		}
@@ -110,14 +122,14 @@ func metaOf(s *streamv1.Stream) (store.Meta, error) {
 	return store.Meta{Stream: lane.StreamName(s.GetSpec().GetName()), StreamID: lane.StreamID(s.GetId()), Partitions: partitions, DigestSeed: s.GetDigestSeed()}, nil
 }
 
-// hear takes note of where the provider's lanes stand.
+// hear takes note of where the provider's lanes stand, but for those that must be made equal first.
 func (r *Replica) hear(s *streamv1.Stream) {
 	for _, wire := range s.GetLanes() {
 		if int(wire.GetPartition()) >= len(r.lanes) {
 			continue
 		}
 		l := r.lanes[wire.GetPartition()]
-		if lane.Epoch(wire.GetEpoch()) != l.Cursor.Epoch {
+		if _, doubted := r.need.lanes[l.Partition]; doubted || lane.Epoch(wire.GetEpoch()) != l.Cursor.Epoch {
 			continue
 		}
 		l.tail, l.tailKnown = max(l.tail, lane.Sequence(wire.GetTail())), true

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/sdk/replica"
 )
 
@@ -62,8 +64,8 @@ func TestWhatCannotBeCarriedOverIsToldAndKept(t *testing.T) {
 	d.sync(r)
 	d.exec(`CREATE TABLE odd(n CHECK(n>0)); PRAGMA ignore_check_constraints=1; INSERT INTO odd VALUES(-1); CREATE TABLE even(n); INSERT INTO even VALUES(2)`)
 	before := d.generation()
-	d.p.WrongDigests(1)
 	d.put("x", "1")
+	d.order(r, &deliveryv1.Reset{CommandId: "anew", Action: consumerv1.Action_ACTION_FULL})
 	d.sync(r)
 	d.same()
 	if d.happened(replica.ObjectsLost) != 1 {

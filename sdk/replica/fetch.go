@@ -42,6 +42,9 @@ func (k *link) fetchLane(ctx context.Context, s *spool.Spool) error {
 		if err := s.Put(int(piece.GetChunk()), stored); err != nil {
 			return err
 		}
+		if err := k.pace.take(ctx, len(stored)); err != nil {
+			return err
+		}
 	}
 	if left := s.Missing(); len(left) > 0 {
 		return fault.New(fault.Unavailable, "the gateway ended before it had sent all chunks of snapshot %v: from %d on some are missing", s.ID, left[0])

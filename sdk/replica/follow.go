@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -17,7 +16,7 @@ import (
 // written once a transaction, so behind the tail larger is faster.
 const coalesceBytes = 8 << 20
 
-// follow subscribes every lane and applies what comes until something ends it: *bootstrapNeeded, a fault, or the end of ctx.
+// follow subscribes every lane and applies what comes until something ends it: *resyncNeeded, errOrdered, a fault, or the end of ctx.
 func (r *Replica) follow(ctx context.Context, k *link) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var readers sync.WaitGroup
@@ -28,7 +27,7 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 	for _, l := range r.lanes {
 		d, err := k.Subscribe(ctx, k.subscribeRequest(l))
 		if err != nil {
-			return climb(err)
+			return rungFor(l.Partition, err)
 		}
 		defer d.Close()
 		open := newOpener(r.meta, l.Partition)
@@ -39,6 +38,8 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 	defer ackTicker.Stop()
 	reportTicker := time.NewTicker(reportEvery)
 	defer reportTicker.Stop()
+	scrubTicker := time.NewTicker(scrubEvery)
+	defer scrubTicker.Stop()
 	k.ackDue = true
 	k.report(ctx)
 	var waiting []parcel
@@ -48,7 +49,7 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 		case p := <-inbox:
 			waiting = gather(append(waiting, p), inbox)
 			if err := r.work(ctx, k, waiting); err != nil {
-				return climb(err)
+				return err
 			}
 			k.ackDue = true // I5: all of it is committed
 			for i := range waiting {
@@ -56,6 +57,10 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 			}
 			clear(waiting) // lets go of the batches
 		case <-ackTicker.C:
+		case <-scrubTicker.C:
+			if err := r.scrubSome(); err != nil {
+				return err
+			}
 		case <-reportTicker.C:
 			if k.incarnation == 0 {
 				if err := k.attach(ctx); err != nil {
@@ -87,15 +92,15 @@ func gather(waiting []parcel, inbox <-chan parcel) []parcel {
 	return waiting
 }
 
-// climb tells the failures that a bootstrap ends from those that a retry does.
-func climb(err error) error {
+// rungFor tells the failures of a lane that a rung of the ladder ends from those that a retry does.
+func rungFor(p lane.Partition, err error) error {
 	switch fault.ReasonOf(err) {
 	case fault.Expired:
-		return needBootstrap("the records that follow the cursor have expired: %v", err)
+		return needResync(p, RungChanges, "the records that follow the cursor have expired: %v", err)
 	case fault.EpochMismatch:
-		return needBootstrap("the lane's history was cut: %v", err)
+		return needResync(p, RungRepair, "the lane's history was cut: %v", err)
 	case fault.AheadOfTail:
-		return needBootstrap("the replica is ahead of the provider's tail: %v", err)
+		return needResync(p, RungBootstrap, "the replica is ahead of the provider's tail: %v", err)
 	}
 	return err
 }
@@ -115,13 +120,13 @@ func (r *Replica) work(ctx context.Context, k *link, parcels []parcel) error {
 		parcels = parcels[n:]
 		if gap {
 			if err := r.fill(ctx, k, parcels[0].lane, parcels[0].header.Base); err != nil {
-				return err
+				return rungFor(parcels[0].lane, err)
 			}
 		} else if len(parcels) > 0 {
 			if err := parcels[0].err; errors.Is(err, io.EOF) {
 				return fault.New(fault.Unavailable, "the gateway ended a subscription")
 			} else {
-				return err
+				return rungFor(parcels[0].lane, err)
 			}
 		}
 	}
@@ -152,21 +157,16 @@ func (r *Replica) contiguous(parcels []parcel) (n int, gap bool) {
 	return len(parcels), false
 }
 
-// after obeys commands that came in band, once what came before them is applied.
+// after hears commands that came in band, once what came before them is applied. They are obeyed outside, where nothing arrives.
 func (r *Replica) after(parcels []parcel) error {
+	heard := false
 	for i := range parcels {
-		reset := parcels[i].delivery.GetReset_()
-		if parcels[i].delivery.GetKind() != deliveryv1.Delivery_KIND_RESET || reset == nil {
-			continue
+		if d := parcels[i].delivery; d.GetKind() == deliveryv1.Delivery_KIND_RESET && d.GetReset_() != nil {
+			heard = r.orders.hear(d.GetReset_()) || heard
 		}
-		if reset.GetAction() == consumerv1.Action_ACTION_VERIFY {
-			if r.readAgain(); r.why != "" {
-				return needBootstrap("%s", r.why)
-			}
-			r.settlePhase()
-			continue
-		}
-		return needBootstrap("the provider asks for it: %s (command %s)", reset.GetWhy(), reset.GetCommandId())
+	}
+	if heard {
+		return errOrdered
 	}
 	return nil
 }

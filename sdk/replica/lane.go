@@ -45,7 +45,7 @@ type laneState struct {
 	// always a little behind is verified all the same.
 	ahead    []mark
 	verified lane.Position
-	// doubted: the rows were read again and are not what was written. Nothing counts as verified until a bootstrap (I8).
+	// doubted: the rows were read again and are not what was written. Nothing counts as verified until they were made equal again (I8).
 	doubted   bool
 	tail      lane.Sequence
 	tailKnown bool

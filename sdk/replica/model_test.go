@@ -57,7 +57,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	path := filepath.Join(t.TempDir(), "m.db")
 	m.r = &Replica{
-		place: store.PlaceOf(path), reader: store.NewReader(), changed: make(chan struct{}), retry: pause.New(pause.Schedule{}),
+		orders: &orders{}, place: store.PlaceOf(path), reader: store.NewReader(), changed: make(chan struct{}), retry: pause.New(pause.Schedule{}),
 		meta: store.Meta{Stream: "m", StreamID: 1, Partitions: modelPartitions, DigestSeed: 7},
 		cfg: Config{Stream: "m", Path: path, Log: slog.New(slog.DiscardHandler), OnEvent: func(e Event) {
 			m.did[e.Kind.String()]++
@@ -157,12 +157,12 @@ func (m *model) deliver() {
 		parcels = append(parcels, one)
 	}
 	if err := m.r.apply(context.Background(), parcels); err != nil {
-		var needed *bootstrapNeeded
+		var needed *resyncNeeded
 		if !errors.As(err, &needed) {
 			m.t.Fatal(err)
 		}
 		m.did["refused"]++
-		defer m.r.doubt(needed.why) // as connected does, later: what is checked meanwhile must hold without it
+		defer m.r.doubt(needed.lane, needed.first, needed.why) // as connected does, later: what is checked meanwhile must hold without it
 	}
 	m.check()
 }
@@ -251,11 +251,17 @@ func (m *model) step() {
 	case n < 18:
 		m.r.readAgain()
 		m.reread = true
-	case m.r.why != "" || n == 18 && m.random.IntN(3) == 0:
+	case !m.r.need.none() || n == 18 && m.random.IntN(3) == 0:
 		m.bootstrap()
 		dirty = nil
 	}
 	m.check()
+}
+
+// doubts reports whether the replica itself asks for the lane to be made equal.
+func (m *model) doubts(p lane.Partition) bool {
+	_, doubted := m.r.need.lanes[p]
+	return doubted
 }
 
 // holds is I8: what a re-read has found is not verified, and nobody who waits is told that it is.
@@ -265,7 +271,7 @@ func (m *model) holds() {
 	m.must(err)
 	for p := range m.suspect {
 		l := m.r.lanes[p]
-		if m.r.why == "" && sets[p] == m.provider[p].sets[l.Cursor.Sequence] && sets[p] == l.Set { // a correction has made the rows equal
+		if !m.doubts(p) && sets[p] == m.provider[p].sets[l.Cursor.Sequence] && sets[p] == l.Set { // a correction has made the rows equal
 			delete(m.suspect, p)
 			m.did["made equal"]++
 		}
@@ -278,12 +284,12 @@ func (m *model) holds() {
 	if reached {
 		m.did["reached"]++
 	}
-	if reached && (len(m.suspect) > 0 || m.r.why != "") {
-		m.t.Fatalf("WaitSynced returns while rows are known to be others in %v (%q)", m.suspect, m.r.why)
+	if reached && (len(m.suspect) > 0 || !m.r.need.none()) {
+		m.t.Fatalf("WaitSynced returns while rows are known to be others in %v (%q)", m.suspect, m.r.need.why)
 	}
 	for _, s := range m.r.Status().Lanes {
-		if (m.suspect[s.Partition] || m.r.why != "") && s.VerifiedAt != (lane.Position{}) {
-			m.t.Fatalf("partition %d is verified at %v while its rows are known to be others (%q)", s.Partition, s.VerifiedAt, m.r.why)
+		if (m.suspect[s.Partition] || m.doubts(s.Partition)) && s.VerifiedAt != (lane.Position{}) {
+			m.t.Fatalf("partition %d is verified at %v while its rows are known to be others (%q)", s.Partition, s.VerifiedAt, m.r.need.why)
 		}
 	}
 }

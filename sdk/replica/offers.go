@@ -32,7 +32,7 @@ func (r *Replica) spools(ctx context.Context, k *link) ([]*spool.Spool, error) {
 	err = inParallel(ctx, len(offers), lanesAtOnce, func(ctx context.Context, i int) error {
 		p := lane.Partition(i)
 		want := snapshotWanted{Partition: p, AtLeast: r.atLeast(stream, p)}
-		if was, ok := left[p]; ok && was.At.Compare(want.AtLeast) >= 0 {
+		if was, ok := left[p]; ok && was.At.Epoch == want.AtLeast.Epoch && was.At.Sequence >= want.AtLeast.Sequence {
 			want.ID = was.ID
 		}
 		var err error
@@ -78,9 +78,6 @@ func (r *Replica) atLeast(stream *streamv1.Stream, p lane.Partition) lane.Positi
 		if own.Epoch == at.Epoch && own.Sequence <= lane.Sequence(wire.GetTail()) {
 			at.Sequence = max(at.Sequence, own.Sequence)
 		}
-	}
-	if at.Sequence == 0 {
-		return lane.Position{}
 	}
 	return at
 }

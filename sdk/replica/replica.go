@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
@@ -32,7 +33,9 @@ type Replica struct {
 	previous string            // the file of gen, or of one too damaged to open
 	meta     store.Meta        // of the provider's stream, once described
 	lanes    []*laneState
-	why      string // why a bootstrap is needed; "" when it is not
+	need     need // which lanes are not known to be equal, and why
+	orders   *orders
+	scrub    scrub
 	retry    *pause.Pause
 	toldAt   time.Time // the last progress of catching up
 
@@ -61,7 +64,12 @@ func Open(ctx context.Context, cfg Config) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{cfg: cfg, place: place, unlock: unlock, reader: store.NewReader(), done: make(chan struct{}), changed: make(chan struct{}), retry: pause.New(cfg.retry())}
+	ordered, err := openOrders(place.File("commands"))
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	r := &Replica{cfg: cfg, orders: ordered, place: place, unlock: unlock, reader: store.NewReader(), done: make(chan struct{}), changed: make(chan struct{}), retry: pause.New(cfg.retry())}
 	if err := r.openFile(ctx); err != nil {
 		unlock()
 		return nil, errors.Join(err, r.reader.Close())
@@ -82,7 +90,8 @@ func (r *Replica) openFile(ctx context.Context) error {
 		return fault.New(fault.InUse, "the replica %s cannot be tidied: %w", r.cfg.Path, err)
 	}
 	if file == "" {
-		r.previous, r.why = r.place.Cleared(), "there is no replica yet"
+		r.previous = r.place.Cleared()
+		r.need.whole("there is no replica yet")
 		return nil
 	}
 	gen, lanes, err := store.Open(ctx, file, lane.StreamName(r.cfg.Stream))
@@ -90,7 +99,8 @@ func (r *Replica) openFile(ctx context.Context) error {
 	case err == nil:
 		r.take(gen, lanes)
 	case fault.ReasonOf(err) == fault.Corrupt:
-		r.previous, r.why = file, err.Error()
+		r.previous = file
+		r.need.whole(err.Error())
 	default:
 		return err
 	}
@@ -199,25 +209,39 @@ func (r *Replica) readAgain() {
 	r.enter(Verifying)
 	sets, err := r.gen.Scan()
 	if err != nil {
-		r.doubt(fmt.Sprintf("the rows cannot be read again: %v", err))
-		r.tell(Event{Kind: BootstrapNeeded, Why: r.why})
+		r.doubtAll(RungBootstrap, fmt.Sprintf("the rows cannot be read again: %v", err))
+		r.tell(Event{Kind: ResyncNeeded, Why: r.need.why})
 		return
 	}
 	for _, l := range r.lanes {
 		if rows := sets[l.Partition]; rows != l.Set {
-			r.doubt(fmt.Sprintf("rows of partition %d were changed by somebody else: they have digest %v, %v was written", l.Partition, rows, l.Set))
-			r.tell(Event{Kind: RowsChanged, Partition: l.Partition, Sequence: l.Cursor.Sequence, Why: r.why})
+			r.changedRows(l, rows)
 		}
 	}
 }
 
-// doubt asks for a bootstrap: until it is done nothing of the file counts as verified (I6, I8).
-func (r *Replica) doubt(why string) {
-	r.why = why
-	for _, l := range r.lanes {
-		l.verified, l.doubted = lane.Position{}, true
+// changedRows says that rows of a lane are not what was written, and asks for a repair.
+func (r *Replica) changedRows(l *laneState, rows digest.Set) {
+	r.doubt(l.Partition, RungRepair, fmt.Sprintf("rows of partition %d were changed by somebody else: they have digest %v, %v was written", l.Partition, rows, l.Set))
+	r.tell(Event{Kind: RowsChanged, Partition: l.Partition, Sequence: l.Cursor.Sequence, Why: r.need.why})
+}
+
+// doubt asks for a lane to be made equal, beginning with a rung; until that is done nothing of it counts as verified (I6, I8).
+func (r *Replica) doubt(p lane.Partition, first Rung, why string) {
+	r.need.of(p, first, why)
+	if int(p) < len(r.lanes) {
+		r.lanes[p].verified, r.lanes[p].doubted = lane.Position{}, true
 	}
 	r.publishLanes()
+}
+
+func (r *Replica) doubtAll(first Rung, why string) {
+	for _, l := range r.lanes {
+		r.doubt(l.Partition, first, why)
+	}
+	if len(r.lanes) == 0 {
+		r.need.whole(why)
+	}
 }
 
 // permanent tells the refusals that a retry alone will not end.

@@ -16,6 +16,8 @@ import (
 	_ "github.com/mattn/go-sqlite3"
 	"go.uber.org/goleak"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/sdk/replica"
 	"github.com/lockstep-mq/lockstep/sdk/sdktest"
@@ -40,6 +42,7 @@ type desk struct {
 	cfg    replica.Config
 	mu     sync.Mutex
 	events []replica.Event
+	obeyed chan struct{} // gets one for every command that has ended
 }
 
 func newDesk(t *testing.T, partitions uint32) *desk {
@@ -56,13 +59,16 @@ func newDesk(t *testing.T, partitions uint32) *desk {
 	if err := p.CreateStream(sdktest.Stream{Name: "orders", Keyed: true, Partitions: partitions}); err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{t: t, p: p, path: filepath.Join(t.TempDir(), "orders.db")}
+	d := &desk{t: t, p: p, path: filepath.Join(t.TempDir(), "orders.db"), obeyed: make(chan struct{}, 100)}
 	d.cfg = replica.Config{Stream: "orders", Path: d.path, Gateways: []string{p.Gateway()}, RetryFirst: time.Millisecond, RetryLongest: 20 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		OnEvent: func(e replica.Event) {
 			d.mu.Lock()
 			d.events = append(d.events, e)
 			d.mu.Unlock()
+			if e.Kind == replica.Ordered {
+				d.obeyed <- struct{}{}
+			}
 		}}
 	return d
 }
@@ -277,7 +283,7 @@ func TestRowsChangedBehindItsBackAreHealed(t *testing.T) {
 			r = d.open()
 			d.sync(r)
 			d.same()
-			if d.happened(replica.RowsChanged) != 1 || r.Status().Bootstraps != 1 {
+			if d.happened(replica.RowsChanged) != 1 || r.Status().Repairs != 1 || r.Status().Bootstraps != 0 {
 				t.Fatalf("events %v, status %+v", d.events, r.Status())
 			}
 		})
@@ -303,13 +309,13 @@ func TestRowChangedWhileLiveIsFoundWhenItIsWrittenAgain(t *testing.T) {
 	d.exec(`UPDATE orders SET value='forged' WHERE key='key-000009'`)
 	d.put("key-000008", "true again")
 	d.sync(r)
-	d.same() // the second forgery was found by re-reading, and a bootstrap healed it
-	if s := r.Status(); s.Bootstraps != 2 {
+	d.same() // the second forgery was found by re-reading, and a repair healed it
+	if s := r.Status(); s.Bootstraps != 1 || s.Repairs != 1 {
 		t.Fatalf("got %+v", s)
 	}
 }
 
-func TestWrongDigestLeadsToBootstrap(t *testing.T) {
+func TestWrongDigestLeadsToRepair(t *testing.T) {
 	d := newDesk(t, 1)
 	d.fill(50)
 	r := d.open()
@@ -318,7 +324,7 @@ func TestWrongDigestLeadsToBootstrap(t *testing.T) {
 	d.put("a", "1")
 	d.sync(r)
 	d.same()
-	if s := r.Status(); s.Mismatched != 1 || s.Bootstraps != 2 {
+	if s := r.Status(); s.Mismatched != 1 || s.Bootstraps != 1 || s.Repairs != 1 {
 		t.Fatalf("got %+v", s)
 	}
 }
@@ -389,7 +395,7 @@ func TestCorruptBatchIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestExpiryLeadsToBootstrap(t *testing.T) {
+func TestExpiryIsBridgedByChanges(t *testing.T) {
 	d := newDesk(t, 1)
 	d.fill(10)
 	r := d.open()
@@ -404,12 +410,12 @@ func TestExpiryLeadsToBootstrap(t *testing.T) {
 	r = d.open()
 	d.sync(r)
 	d.same()
-	if s := r.Status(); s.Bootstraps != 1 || d.happened(replica.BootstrapNeeded) != 1 {
+	if s := r.Status(); s.Bootstraps != 0 || s.ChangesTaken != 1 || d.happened(replica.ResyncNeeded) != 1 {
 		t.Fatalf("got %+v, %v", s, d.events)
 	}
 }
 
-func TestCutHistoryLeadsToBootstrap(t *testing.T) {
+func TestCutHistoryLeadsToRepair(t *testing.T) {
 	d := newDesk(t, 1)
 	d.fill(10)
 	d.put("gone", "after the cut")
@@ -420,7 +426,7 @@ func TestCutHistoryLeadsToBootstrap(t *testing.T) {
 	}
 	d.sync(r)
 	d.same()
-	if s := r.Status(); s.Bootstraps != 2 || s.Lanes[0].Cursor.Epoch != 2 {
+	if s := r.Status(); s.Bootstraps != 1 || s.Repairs != 1 || s.Lanes[0].Cursor.Epoch != 2 {
 		t.Fatalf("got %+v", s)
 	}
 }
@@ -510,8 +516,10 @@ func TestUsersObjectsSurviveABootstrap(t *testing.T) {
 	d.exec(`CREATE TABLE notes(id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT, twice TEXT GENERATED ALWAYS AS (text||text)); INSERT INTO notes(text) VALUES('kept'),('also'); DELETE FROM notes WHERE id=2;
 		CREATE INDEX by_n ON orders(value->>'n'); CREATE VIEW small AS SELECT key FROM orders WHERE value->>'n' < 3; CREATE TABLE seen(key TEXT);
 		CREATE TRIGGER on_new AFTER INSERT ON orders BEGIN INSERT INTO seen VALUES(new.key); END`)
-	d.p.WrongDigests(1)
 	d.put("x", "{}")
+	d.sync(r)
+	d.exec(`DELETE FROM seen`)
+	d.order(r, &deliveryv1.Reset{CommandId: "anew", Action: consumerv1.Action_ACTION_FULL})
 	d.sync(r)
 	d.put("fires", "{}")
 	d.sync(r)

@@ -23,11 +23,12 @@ const (
 	Live             // at the tail
 	Suspect          // a digest differed
 	Verifying        // all rows are read again
+	Repairing        // the rows that differ are found, fetched and replaced
 	Failed           // see Status.Problem and Status.RetryAt
 	Closed
 )
 
-var phaseNames = [...]string{"connecting", "receiving", "building", "swapping", "catching up", "live", "suspect", "verifying", "failed", "closed"}
+var phaseNames = [...]string{"connecting", "receiving", "building", "swapping", "catching up", "live", "suspect", "verifying", "repairing", "failed", "closed"}
 
 // String gives the phase in words.
 func (p Phase) String() string {
@@ -53,6 +54,8 @@ func (p Phase) wire() consumerv1.Phase {
 		return consumerv1.Phase_PHASE_SUSPECT
 	case Verifying:
 		return consumerv1.Phase_PHASE_VERIFYING
+	case Repairing:
+		return consumerv1.Phase_PHASE_REPAIRING
 	case Failed:
 		return consumerv1.Phase_PHASE_FAILED
 	}
@@ -76,6 +79,14 @@ type Status struct {
 	Lanes       []LaneStatus
 	// Since Open: digests compared equal and unequal, generations built, gaps filled from the log, connections made.
 	Verified, Mismatched, Bootstraps, Gaps, Connections uint64
+	// Since Open: how often changes were taken and rows repaired, and the bytes that resynchronising has moved.
+	ChangesTaken, Repairs, MovedBytes uint64
+	// Resets are the provider's commands that run, and the last that ended.
+	Resets []*consumerv1.ResetProgress
+	// Scrubbed is how often all rows were read again in the background and found to be what was written.
+	Scrubbed uint64
+	// Rung is the last rung of the ladder that made something equal; 0 for none.
+	Rung Rung
 	// Problem is the last failure, nil when the phase is not Failed; RetryAt is when it is tried again, zero when it is not.
 	Problem error
 	RetryAt time.Time
@@ -112,8 +123,16 @@ const (
 	DigestCorrected
 	// RowsChanged: rows were changed by somebody else than the replica.
 	RowsChanged
-	// BootstrapNeeded: a new generation will be built; Why says what for.
-	BootstrapNeeded
+	// ResyncNeeded: the ladder of resynchronisation will be climbed; Why says what for.
+	ResyncNeeded
+	// Climbing: a rung of the ladder did not do, and the next is tried.
+	Climbing
+	// ChangesTaken: what had changed since the cursor was fetched and applied, and the digest agreed.
+	ChangesTaken
+	// RowsRepaired: the rows that differed were replaced, and the digest agreed.
+	RowsRepaired
+	// Ordered: a command of the provider has ended; Why says which and how.
+	Ordered
 	// Bootstrapped: a new generation is in place.
 	Bootstrapped
 	// BuildRefused: a new generation was built, its rows were not the provider's, and it was not put in place. It is kept beside the
@@ -127,7 +146,7 @@ const (
 	Fenced
 )
 
-var eventNames = map[EventKind]string{DigestMismatch: "digest mismatch", DigestCorrected: "digest corrected", RowsChanged: "rows changed", BootstrapNeeded: "bootstrap needed",
+var eventNames = map[EventKind]string{DigestMismatch: "digest mismatch", DigestCorrected: "digest corrected", RowsChanged: "rows changed", ResyncNeeded: "resync needed", Climbing: "climbing", ChangesTaken: "changes taken", RowsRepaired: "rows repaired", Ordered: "command ended",
 	Bootstrapped: "bootstrapped", BuildRefused: "build refused", ObjectsLost: "objects lost", GapFilled: "gap filled", Fenced: "fenced"}
 
 // String gives the kind in words.
@@ -147,6 +166,7 @@ func (r *Replica) Status() Status {
 	defer r.mu.Unlock()
 	s := r.status
 	s.Lanes = append([]LaneStatus(nil), s.Lanes...)
+	s.Resets = r.orders.progress()
 	return s
 }
 
@@ -185,7 +205,8 @@ func (r *Replica) tell(e Event) {
 // health is the status as the provider is told it.
 func (r *Replica) health() *consumerv1.Health {
 	s := r.Status()
-	h := &consumerv1.Health{Phase: s.Phase.wire(), Done: s.Done, Expected: s.Expected, DoneBytes: s.DoneBytes, ExpectedBytes: s.ExpectedBytes, Verified: s.Verified, Mismatched: s.Mismatched}
+	h := &consumerv1.Health{Phase: s.Phase.wire(), Done: s.Done, Expected: s.Expected, DoneBytes: s.DoneBytes, ExpectedBytes: s.ExpectedBytes, Verified: s.Verified, Mismatched: s.Mismatched,
+		Rung: s.Rung.wire(), Resets: s.Resets}
 	for _, l := range s.Lanes {
 		h.Digests = append(h.Digests, &streamv1.DigestMark{Epoch: uint64(l.Cursor.Epoch), Sequence: uint64(l.Cursor.Sequence), Sum: l.Digest.Sum.Append(nil), Count: l.Digest.Count})
 	}

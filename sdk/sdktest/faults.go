@@ -1,6 +1,9 @@
 package sdktest
 
 import (
+	"maps"
+
+	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -127,6 +130,35 @@ func (p *Provider) Expire(name string, partition uint32, head uint64) error {
 	return nil
 }
 
+// ForgetDeletions makes deletions up to a sequence unknown, as when tombstones were collected: changes since an older one are refused.
+func (p *Provider) ForgetDeletions(name string, partition uint32, floor uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.lane(name, partition)
+	if err != nil {
+		return err
+	}
+	l.floor = min(l.tail, lane.Sequence(floor))
+	maps.DeleteFunc(l.dead, func(_ string, at lane.Sequence) bool { return at <= l.floor })
+	return nil
+}
+
+// Command sends a consumer's subscriptions a command. Sending it again is what gateways do until it has ended.
+func (p *Provider) Command(consumerID string, reset *deliveryv1.Reset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, s := range p.streams {
+		for _, l := range s.lanes {
+			for f := range l.followers {
+				if f.consumer == name+"/"+consumerID {
+					f.resets = append(f.resets, reset)
+					f.out.Wake()
+				}
+			}
+		}
+	}
+}
+
 // CutHistory forgets the records behind tail, as a restore from an older copy does: the lane begins a new epoch.
 func (p *Provider) CutHistory(name string, partition uint32, tail uint64) error {
 	p.mu.Lock()
@@ -138,7 +170,7 @@ func (p *Provider) CutHistory(name string, partition uint32, tail uint64) error 
 	old := l.records()
 	cut := newLaneLog(l.id, l.seed, l.keyed)
 	l.epoch++
-	l.batches, l.tail, l.head, l.state, l.set, l.chain = nil, 0, 1, cut.state, cut.set, batch.Chain{}
+	l.batches, l.tail, l.head, l.state, l.dead, l.floor, l.set, l.chain = nil, 0, 1, cut.state, cut.dead, 0, cut.set, batch.Chain{}
 	if n := min(int(tail), len(old)); n > 0 {
 		l.append(old[:n])
 	}

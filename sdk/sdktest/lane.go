@@ -21,6 +21,8 @@ type laneLog struct {
 	chain      batch.Chain
 	batches    []sealed
 	state      map[string]record.Record
+	dead       map[string]lane.Sequence // deleted keys
+	floor      lane.Sequence            // deletions up to here are forgotten
 	set        digest.Set
 	hasher     *digest.Hasher
 	seed       uint64
@@ -36,7 +38,7 @@ type sealed struct {
 }
 
 func newLaneLog(id lane.ID, seed uint64, keyed bool) *laneLog {
-	return &laneLog{id: id, keyed: keyed, epoch: 1, head: 1, state: map[string]record.Record{}, hasher: digest.NewHasher(seed), seed: seed, followers: map[*follower]struct{}{}}
+	return &laneLog{id: id, keyed: keyed, epoch: 1, head: 1, state: map[string]record.Record{}, dead: map[string]lane.Sequence{}, hasher: digest.NewHasher(seed), seed: seed, followers: map[*follower]struct{}{}}
 }
 
 // append makes one batch of records and answers the sequence of the first.
@@ -68,10 +70,13 @@ func (l *laneLog) fold(r record.Record) {
 		l.set.Remove(l.element(&old))
 		delete(l.state, key)
 	}
-	if !r.Tombstone {
-		l.set.Add(l.element(&r))
-		l.state[key] = r
+	if r.Tombstone {
+		l.dead[key] = r.Sequence
+		return
 	}
+	delete(l.dead, key)
+	l.set.Add(l.element(&r))
+	l.state[key] = r
 }
 
 func (l *laneLog) element(r *record.Record) digest.Element {
@@ -83,7 +88,11 @@ func (l *laneLog) mark() *streamv1.DigestMark {
 	if !l.keyed {
 		return nil
 	}
-	return &streamv1.DigestMark{Epoch: uint64(l.epoch), Sequence: uint64(l.tail), Sum: l.set.Sum.Append(nil), Count: l.set.Count}
+	return markOf(lane.Position{Epoch: l.epoch, Sequence: l.tail}, l.set)
+}
+
+func markOf(at lane.Position, set digest.Set) *streamv1.DigestMark {
+	return &streamv1.DigestMark{Epoch: uint64(at.Epoch), Sequence: uint64(at.Sequence), Sum: set.Sum.Append(nil), Count: set.Count}
 }
 
 func (l *laneLog) wire() *streamv1.Lane {

@@ -231,6 +231,17 @@ func (p *Provider) Log(name string, partition uint32) []Record {
 	return records
 }
 
+// Tail is the last sequence of a partition; 0 when there is none, or no such partition.
+func (p *Provider) Tail(name string, partition uint32) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.lane(name, partition)
+	if err != nil {
+		return 0
+	}
+	return uint64(l.tail)
+}
+
 // Cursor gives the highest sequence a consumer has acknowledged in a partition, 0 for none.
 func (p *Provider) Cursor(stream, consumerID string, partition uint32) uint64 {
 	p.mu.Lock()

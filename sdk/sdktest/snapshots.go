@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
-	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/sketch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/snapshot"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
@@ -26,7 +26,8 @@ type kept struct {
 	id      snapshot.ID
 	encoded []byte
 	chunks  []byte
-	wrong   bool // a row was lost in it: nobody gets it twice
+	symbols *sketch.Sketch // made when it is asked for
+	wrong   bool           // a row was lost in it: nobody gets it twice
 }
 
 // stored gives a chunk as it is kept.
@@ -49,7 +50,7 @@ func (l *laneLog) snapshotNow(name string, loseRow bool) (*kept, error) {
 		keys = keys[1:]
 	}
 	var out bytes.Buffer
-	w := snapshot.NewWriter(&out, snapshot.Manifest{Stream: lane.StreamName(name), Lane: l.id, Seed: l.seed, At: at, AtTimeMS: l.tailMS, Set: set, Floor: l.head - 1})
+	w := snapshot.NewWriter(&out, snapshot.Manifest{Stream: lane.StreamName(name), Lane: l.id, Seed: l.seed, At: at, AtTimeMS: l.tailMS, Set: set, Floor: l.floor})
 	for _, key := range keys {
 		rec := l.state[key]
 		if err := w.AddRecord(l.hasher, &rec); err != nil {
@@ -78,18 +79,10 @@ func (l *laneLog) snapshotNow(name string, loseRow bool) (*kept, error) {
 	return k, nil
 }
 
-// tombstones gives the keys that are deleted and not written again, rising by sequence.
+// tombstones gives the keys whose deletion is remembered, rising by sequence.
 func (l *laneLog) tombstones() []state.Tombstone {
-	dead := map[string]lane.Sequence{}
-	for _, r := range l.records() {
-		if r.Tombstone {
-			dead[string(r.Key)] = r.Sequence
-		} else {
-			delete(dead, string(r.Key))
-		}
-	}
-	list := make([]state.Tombstone, 0, len(dead))
-	for key, at := range dead {
+	list := make([]state.Tombstone, 0, len(l.dead))
+	for key, at := range l.dead {
 		list = append(list, state.Tombstone{Key: []byte(key), Sequence: at})
 	}
 	slices.SortFunc(list, func(a, b state.Tombstone) int { return cmp.Compare(a.Sequence, b.Sequence) })
@@ -143,14 +136,13 @@ func (p *Provider) snapshot(req rsocket.Payload) (rsocket.Source, error) {
 	making := l.delivery(deliveryv1.Delivery_KIND_STATUS)
 	making.Piece = &deliveryv1.Piece{Done: k.Set.Count, Expected: k.Set.Count}
 	manifest := l.delivery(deliveryv1.Delivery_KIND_BOOTSTRAP)
-	manifest.TailTimeMs = k.AtTimeMS
-	manifest.Digest = &streamv1.DigestMark{Epoch: uint64(k.At.Epoch), Sequence: uint64(k.At.Sequence), Sum: k.Set.Sum.Append(nil), Count: k.Set.Count}
 	manifest.Piece = &deliveryv1.Piece{Snapshot: k.id[:], Content: deliveryv1.Piece_CONTENT_MANIFEST, Floor: uint64(k.Floor), RowBytes: k.RowBytes()}
-	data := k.encoded
+	manifest.Digest, manifest.TailTimeMs = markOf(k.At, k.Set), k.AtTimeMS
+	encoded := k.encoded
 	if q.GetBrief() {
-		data = nil
+		encoded = nil
 	}
-	return &listed{payloads: []rsocket.Payload{payload(making, nil), payload(manifest, data)}}, nil
+	return &listed{payloads: []rsocket.Payload{payload(making, nil), payload(manifest, encoded)}}, nil
 }
 
 // chunks sends chunks as they are kept.

@@ -29,6 +29,12 @@ func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (r
 		source, err = r.p.snapshot(req)
 	case protocol.RouteChunks:
 		source, err = r.p.chunks(req)
+	case protocol.RouteChanges:
+		source, err = r.p.changes(req)
+	case protocol.RouteSketch:
+		source, err = r.p.sketch(req)
+	case protocol.RouteRows:
+		source, err = r.p.rows(req)
 	default:
 		err = fault.New(fault.InvalidArgument, "there is no request-stream route %q", to)
 	}
@@ -57,6 +63,7 @@ type follower struct {
 	consumer string
 	next     lane.Sequence
 	status   bool // a heartbeat is due
+	resets   []*deliveryv1.Reset
 }
 
 func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
@@ -106,6 +113,11 @@ func (f *follower) Next() (rsocket.Payload, rsocket.Signal) {
 			d.Digest = wrong(d.Digest)
 		}
 		return payload(d, f.p.corrupted(b.bytes)), rsocket.Emit
+	}
+	if len(f.resets) > 0 {
+		d := f.l.delivery(deliveryv1.Delivery_KIND_RESET)
+		d.Reset_, f.resets = f.resets[0], f.resets[1:]
+		return payload(d, nil), rsocket.Emit
 	}
 	if f.status {
 		f.status = false

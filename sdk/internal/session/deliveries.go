@@ -35,7 +35,8 @@ type Deliveries struct {
 	// taken deliveries, and their bytes, whose credit was not given back yet.
 	taken   uint32
 	bytes   int
-	every   uint32        // how many are taken before their credit is given back
+	every   uint32 // how many are taken before their credit is given back
+	moved   uint64
 	silence time.Duration // 0 for a stream that may pause
 }
 
@@ -62,7 +63,7 @@ func (s *Session) stream(ctx context.Context, to string, request proto.Message, 
 	if err != nil {
 		return nil, restore(err, to)
 	}
-	return &Deliveries{in: in, doing: to, every: max(1, window/2)}, nil
+	return &Deliveries{in: in, doing: to, every: max(1, window/2), moved: uint64(len(routed.Metadata) + len(routed.Data))}, nil
 }
 
 // Next gives the next delivery and its bytes, which are the caller's; io.EOF at the end of a bounded stream, else a fault.
@@ -90,12 +91,16 @@ func (d *Deliveries) Next(ctx context.Context) (*deliveryv1.Delivery, []byte, er
 	}
 	d.taken++
 	d.bytes += len(p.Metadata) + len(p.Data)
+	d.moved += uint64(len(p.Metadata) + len(p.Data))
 	var delivery deliveryv1.Delivery
 	if err := proto.Unmarshal(p.Metadata, &delivery); err != nil {
 		return nil, nil, fault.New(fault.Malformed, "a delivery's metadata does not decode: %w", err)
 	}
 	return &delivery, p.Data, nil
 }
+
+// MovedBytes is how much was asked and taken, metadata and data.
+func (d *Deliveries) MovedBytes() uint64 { return d.moved }
 
 // Close tells the gateway to stop; calling it after the end does nothing.
 func (d *Deliveries) Close() { d.in.Cancel() }

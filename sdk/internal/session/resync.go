@@ -24,9 +24,10 @@ func (s *Session) Changes(ctx context.Context, request *deliveryv1.ChangesReques
 	return s.pieces(ctx, protocol.RouteChanges, request)
 }
 
-// Sketch asks for coded symbols of a snapshot's rows, until it is closed.
+// Sketch asks for coded symbols of a snapshot's rows, until it is closed. Blocks come one by one: one that is under way when the
+// difference is found is wasted.
 func (s *Session) Sketch(ctx context.Context, request *deliveryv1.SketchRequest) (*Deliveries, error) {
-	return s.pieces(ctx, protocol.RouteSketch, request)
+	return s.stream(ctx, protocol.RouteSketch, request, 1)
 }
 
 // Rows asks for rows of a snapshot by their element IDs.

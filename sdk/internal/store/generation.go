@@ -218,12 +218,6 @@ func (g *Generation) Scan() ([]digest.Set, error) {
 }
 
 func scan(c *sqlite3.SQLiteConn, m Meta) ([]digest.Set, error) {
-	sets := make([]digest.Set, max(1, m.Partitions))
-	h := digest.NewHasher(m.DigestSeed)
-	err := each(c, "SELECT "+rowColumns+" FROM "+quoted(string(m.Stream)), columns, func(row []driver.Value) error {
-		key, e, _, _ := element(h, row)
-		sets[lane.Of(key, m.Partitions)].Add(e)
-		return nil
-	})
-	return sets, err
+	s, err := survey(c, m, nil)
+	return s.Sets, err
 }

@@ -42,6 +42,26 @@ func (p Place) Dir() string { return p.dir }
 // unproven is where a build is kept that did not prove to be what it must be: the last one of them.
 func (p Place) unproven() string { return filepath.Join(p.dir, unprovenName) }
 
+// File is a file of another purpose in the directory of generations.
+func (p Place) File(name string) string { return filepath.Join(p.dir, name) }
+
+// WriteFile replaces a file whole and durably: after a crash it is the old one or the new one.
+func WriteFile(file string, b []byte) error {
+	temporary := file + ".new"
+	f, err := os.Create(temporary)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	_, err = f.Write(b)
+	if err := firstOf(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	if err := os.Rename(temporary, file); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return syncDir(filepath.Dir(file))
+}
+
 // Current gives the file the link names, "" when there is no link or it names a file that is gone. Whatever is neither is refused
 // with fault.ForeignData (I4).
 func (p Place) Current() (string, error) {

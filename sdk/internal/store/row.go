@@ -79,7 +79,7 @@ func element(h *digest.Hasher, row []driver.Value) (key []byte, e digest.Element
 	odd = odd || !ok1 || !ok2
 	e = h.Row(key, uint64(seq), timeMS, headers, value)
 	if odd {
-		e.Hi = ^e.Hi // never what a record of the same bytes hashes to
+		e.Hi, e.Lo = ^e.Hi, ^e.Lo // never what a record of the same bytes hashes to, in either half
 	}
 	return key, e, uint64(seq), odd
 }
