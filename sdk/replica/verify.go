@@ -3,17 +3,13 @@ package replica
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"strings"
 
-	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
-	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
+	"github.com/lockstep-mq/lockstep/libs/message-common/sketch"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
 )
@@ -43,6 +39,8 @@ type Comparison struct {
 	// one only in the file. Examples names up to 10 of these keys.
 	Differing, Missing, Extra uint64
 	Examples                  []string
+	// MovedBytes is what the comparison moved over the network.
+	MovedBytes uint64
 	// Lanes says where each partition was compared, and how far the file is behind the provider's tail.
 	Lanes []ComparedLane
 }
@@ -64,10 +62,24 @@ const (
 )
 
 // Verify reads every row of the file at path, which may be a replica that is kept up meanwhile or a plain copy of one, and compares
-// them with the provider's state at the file's cursor. Where the provider still knows its digest there, nothing else is read; where not,
-// the state is read and compared by key, leaving out the keys that changed behind the cursor. Nothing is written. The error is not
-// nil exactly when the verdict is Unknown. Of cfg, Stream, Gateways and what belongs to the connection are used.
+// them with the provider's state at the file's cursor. Where the provider still knows its digest there, nothing else is asked; where not,
+// the rows that differ are found by a sketch of the state, leaving out the keys that changed behind the cursor. Nothing is written. The
+// error is not nil exactly when the verdict is Unknown. Of cfg, Stream, Gateways and what belongs to the connection are used.
 func Verify(ctx context.Context, cfg Config, path string) (Comparison, error) {
+	return Diff(ctx, cfg, path, nil)
+}
+
+// RowDifference is one row that is not as it should be.
+type RowDifference struct {
+	Partition lane.Partition
+	Key       string
+	// Mine and Theirs are the sequences of the file's row and of the provider's; 0 where there is none. They are equal when the same
+	// record's row was changed.
+	Mine, Theirs lane.Sequence
+}
+
+// Diff is Verify, and visits every row that differs; the order is not defined, and an error of visit ends it. nil visits nothing.
+func Diff(ctx context.Context, cfg Config, path string, visit func(RowDifference) error) (Comparison, error) {
 	cfg.Path = path
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -80,14 +92,14 @@ func Verify(ctx context.Context, cfg Config, path string) (Comparison, error) {
 	if err != nil {
 		return Comparison{}, err
 	}
-	c, err := compareView(ctx, cfg, view)
+	c, err := compareView(ctx, cfg, view, visit)
 	if err := errors.Join(err, view.Close()); err != nil {
 		return Comparison{Rows: c.Rows, Lanes: c.Lanes}, err
 	}
 	return c, nil
 }
 
-func compareView(ctx context.Context, cfg Config, view *store.View) (Comparison, error) {
+func compareView(ctx context.Context, cfg Config, view *store.View, visit func(RowDifference) error) (Comparison, error) {
 	anonymous := cfg.session()
 	anonymous.ConsumerID = ""
 	s, err := session.Dial(ctx, anonymous, 0)
@@ -106,11 +118,12 @@ func compareView(ctx context.Context, cfg Config, view *store.View) (Comparison,
 	if err := store.CheckSame(cfg.Path, view.Meta(), meta); err != nil {
 		return Comparison{}, err
 	}
-	sets, err := view.Scan()
+	seen, err := view.Survey(func(lane.Partition) bool { return true })
 	if err != nil {
 		return Comparison{}, err
 	}
-	v := &verification{Session: s, cfg: cfg, stream: stream, meta: meta, view: view, c: Comparison{Verdict: Equal}}
+	sets := seen.Sets
+	v := &verification{source: source{Session: s, stream: cfg.Stream}, described: stream, meta: meta, view: view, visit: visit, c: Comparison{Verdict: Equal}}
 	for _, l := range view.Lanes() {
 		v.c.Rows += sets[l.Partition].Count
 		tail, ok := laneOf(stream, l.Partition)
@@ -121,7 +134,7 @@ func compareView(ctx context.Context, cfg Config, view *store.View) (Comparison,
 		if m, ok := markOf(tail.GetDigest()); ok && m.at == l.Cursor && m.set == sets[l.Partition] {
 			continue
 		}
-		if err := v.byKey(ctx, l); err != nil {
+		if err := v.lane(ctx, l, seen.IDs[l.Partition]); err != nil {
 			return v.c, err
 		}
 	}
@@ -142,205 +155,64 @@ func laneOf(s *streamv1.Stream, p lane.Partition) (*streamv1.Lane, bool) {
 
 // verification compares one file with one provider.
 type verification struct {
-	*session.Session
-	cfg    Config
-	stream *streamv1.Stream
-	meta   store.Meta
-	view   *store.View
-	c      Comparison
+	source
+	described *streamv1.Stream
+	meta      store.Meta
+	view      *store.View
+	visit     func(RowDifference) error // nil: nobody
+	c         Comparison
 }
 
-// byKey reads the provider's state of a lane and the file's rows side by side, both rising by key.
-func (v *verification) byKey(ctx context.Context, l store.Lane) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	rows := make(chan store.ViewRow, 1024)
-	failed := make(chan error, 1)
-	go func() { // ends with the rows or with ctx, which is cancelled before byKey returns
-		defer close(rows)
-		failed <- v.view.Rows(l.Partition, func(r store.ViewRow) error {
-			select {
-			case rows <- r:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-	}()
-	defer func() {
-		cancel()
-		for range rows { // until the reader has gone
-		}
-	}()
-	var suspects []suspectKey
-	note := func(key string, k suspectKind, theirs lane.Sequence) {
-		suspects = append(suspects, suspectKey{key, k, theirs})
-	}
-	mine, more := <-rows
-	o, err := snapshotOf(ctx, v.Session, v.meta, snapshotWanted{Partition: l.Partition, AtLeast: v.from(l)})
+// lane compares one partition, whose rows have these IDs: by a sketch, or by all rows when too many differ.
+func (v *verification) lane(ctx context.Context, l store.Lane, ids []sketch.ID) error {
+	t, err := askTarget(ctx, v.source, l.Partition, v.from(l), nil)
 	if err != nil {
 		return err
 	}
-	h := digest.NewHasher(v.meta.DigestSeed)
-	var theirs digest.Set
-	err = v.each(ctx, o, func(rec *record.Record) error {
-		key, e := string(rec.Key), h.Row(rec.Key, uint64(rec.Sequence), rec.TimeMS, rec.Headers, rec.Value)
-		theirs.Add(e)
-		for more && mine.Key < key {
-			note(mine.Key, extra, 0)
-			mine, more = <-rows
-		}
-		if !more || mine.Key > key {
-			note(key, missing, rec.Sequence)
-			return nil
-		}
-		if mine.Element != e {
-			note(key, differing, rec.Sequence)
-		}
-		mine, more = <-rows
+	v.c.MovedBytes += t.moved
+	found, moved, err := difference(ctx, v.source, t, ids)
+	v.c.MovedBytes += moved
+	if errors.Is(err, errTooDifferent) {
+		return v.byKey(ctx, l)
+	}
+	if err != nil {
+		return err
+	}
+	mine := map[string]lane.Sequence{}
+	wanted := make(map[sketch.ID]struct{}, len(found.Ours))
+	for _, id := range found.Ours {
+		wanted[id] = struct{}{}
+	}
+	err = v.view.Locate(l.Partition, wanted, func(row store.Row) error {
+		mine[row.Key] = row.Sequence
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if theirs != o.Set {
-		return fault.New(fault.Corrupt, "the rows of snapshot %v of partition %d have digest %v, and it says %v", o.ID, l.Partition, theirs, o.Set)
-	}
-	for more {
-		note(mine.Key, extra, 0)
-		mine, more = <-rows
-	}
-	if err := <-failed; err != nil {
+	var suspects []RowDifference
+	moved, err = fetchRows(ctx, v.source, t, found.Theirs, func(p *packet) error {
+		return p.eachRow(func(rec *record.Record) error {
+			key := string(rec.Key)
+			suspects = append(suspects, RowDifference{Partition: l.Partition, Key: key, Mine: mine[key], Theirs: rec.Sequence})
+			delete(mine, key)
+			return nil
+		})
+	})
+	v.c.MovedBytes += moved
+	if err != nil {
 		return err
 	}
-	return v.judge(ctx, l, o.At, suspects)
+	for key, at := range mine {
+		suspects = append(suspects, RowDifference{Partition: l.Partition, Key: key, Mine: at})
+	}
+	return v.judge(ctx, l, t, suspects)
 }
 
 // from is where the snapshot to compare with must stand: not behind the file, unless the provider is.
 func (v *verification) from(l store.Lane) lane.Position {
-	if tail, ok := laneOf(v.stream, l.Partition); !ok || lane.Epoch(tail.GetEpoch()) != l.Cursor.Epoch || lane.Sequence(tail.GetTail()) < l.Cursor.Sequence {
+	if tail, ok := laneOf(v.described, l.Partition); !ok || lane.Epoch(tail.GetEpoch()) != l.Cursor.Epoch || lane.Sequence(tail.GetTail()) < l.Cursor.Sequence {
 		return lane.Position{}
 	}
 	return l.Cursor
-}
-
-// each visits the rows of a snapshot, rising by key, as its chunks come.
-func (v *verification) each(ctx context.Context, o offer, visit func(*record.Record) error) error {
-	if len(o.Manifest.Rows) == 0 {
-		return nil
-	}
-	d, err := v.Chunks(ctx, &deliveryv1.ChunksRequest{Stream: v.cfg.Stream, Partition: uint32(o.Lane.Partition), Id: o.ID[:], Ranges: []uint32{0, uint32(len(o.Manifest.Rows))}})
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	var raw []byte
-	for n := range o.Manifest.Rows {
-		piece, stored, err := nextPiece(ctx, d, o.ID)
-		if errors.Is(err, io.EOF) {
-			return fault.New(fault.Unavailable, "the gateway ended before it had sent all chunks of snapshot %v", o.ID)
-		}
-		if err != nil {
-			return err
-		}
-		if piece.GetContent() != deliveryv1.Piece_CONTENT_CHUNK || piece.GetChunk() != uint32(n) {
-			return fault.New(fault.Malformed, "the gateway sent %v %d where chunk %d belongs", piece.GetContent(), piece.GetChunk(), n)
-		}
-		c := &o.Manifest.Rows[n]
-		if raw, err = c.Open(stored, raw); err != nil {
-			return err
-		}
-		if err := eachRow(raw, c.Count, visit); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type suspectKind int
-
-const (
-	differing suspectKind = iota
-	missing
-	extra
-)
-
-// suspectKey is a key whose row is not the provider's newest.
-type suspectKey struct {
-	key    string
-	kind   suspectKind
-	theirs lane.Sequence // of the provider's row, 0 when it has none
-}
-
-// judge leaves out the keys that changed between the file's cursor and the state that was read: there the file is behind, not wrong.
-func (v *verification) judge(ctx context.Context, l store.Lane, at lane.Position, suspects []suspectKey) error {
-	if len(suspects) == 0 {
-		return nil
-	}
-	behind := map[string]bool{}
-	if at.Epoch == l.Cursor.Epoch && at.Sequence > l.Cursor.Sequence {
-		var err error
-		if behind, err = v.changedSince(ctx, l, at.Sequence); err != nil {
-			return fault.New(fault.Unavailable, "partition %d of the file is at %v and the provider's state at %v: %d rows differ, and which of them only changed since cannot be told: let the replica catch up, then verify again: %w",
-				l.Partition, l.Cursor, at, len(suspects), err)
-		}
-	}
-	for _, s := range suspects {
-		if behind[s.key] {
-			continue
-		}
-		switch s.kind {
-		case differing:
-			v.c.Differing++
-		case missing:
-			v.c.Missing++
-		case extra:
-			v.c.Extra++
-		}
-		if len(v.c.Examples) < maxExamples {
-			v.c.Examples = append(v.c.Examples, strings.ToValidUTF8(s.key, "?"))
-		}
-	}
-	return nil
-}
-
-// changedSince reads the log behind the file's cursor and gives the keys it touches.
-func (v *verification) changedSince(ctx context.Context, l store.Lane, until lane.Sequence) (map[string]bool, error) {
-	if until-l.Cursor.Sequence > maxReplay {
-		return nil, fmt.Errorf("the file is %d records behind", until-l.Cursor.Sequence)
-	}
-	d, err := v.Range(ctx, &deliveryv1.RangeRequest{Stream: v.cfg.Stream, Partition: uint32(l.Partition), Epoch: uint64(l.Cursor.Epoch),
-		From: uint64(l.Cursor.Sequence + 1), Until: uint64(until + 1)})
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	open := newOpener(v.meta, l.Partition)
-	keys := map[string]bool{}
-	next := l.Cursor.Sequence + 1
-	for {
-		p := open.next(ctx, d)
-		if errors.Is(p.err, io.EOF) {
-			break
-		}
-		if p.err != nil {
-			return nil, p.err
-		}
-		if p.delivery.GetKind() != deliveryv1.Delivery_KIND_BATCH {
-			continue
-		}
-		if p.header.Base > next {
-			return nil, fmt.Errorf("the log has a hole at %d", next)
-		}
-		next = max(next, p.header.Next())
-		for i := range p.records {
-			if s := p.records[i].Sequence; s > l.Cursor.Sequence && s <= until {
-				keys[string(p.records[i].Key)] = true
-			}
-		}
-	}
-	if next <= until {
-		return nil, fmt.Errorf("the log ended at %d", next-1)
-	}
-	return keys, nil
 }
