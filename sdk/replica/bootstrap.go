@@ -39,12 +39,12 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 	}
 	defer build.Abandon() // after Publish it does nothing
 	received, err := r.receive(ctx, k, spools, build)
-	if err != nil {
-		return err
+	var lost []string
+	if err == nil {
+		received.Phase = Building
+		r.progress(received)
+		lost, err = build.Publish(ctx, store.Finish{Lanes: lanesOf(spools), Previous: r.previous, Rebuild: r.cfg.Rebuild})
 	}
-	received.Phase = Building
-	r.progress(received)
-	lost, err := build.Publish(ctx, store.Finish{Lanes: lanesOf(spools), Previous: r.previous, Rebuild: r.cfg.Rebuild})
 	if errors.Is(err, store.ErrUnproven) {
 		return r.refuse(err)
 	}

@@ -3,9 +3,12 @@ package replica
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/sdk/internal/spool"
@@ -33,8 +36,11 @@ func (r *Replica) receive(ctx context.Context, k *link, spools []*spool.Spool, b
 		workers.Go(func() { fail(run.unpack(ctx)) })
 	}
 	err := m.run(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case errors.Is(err, fault.Malformed): // in chunks that have their hashes: the snapshot was made like that
+		err = fmt.Errorf("%w: %w", store.ErrUnproven, err)
 	}
 	return m.progress(), err
 }

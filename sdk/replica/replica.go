@@ -179,6 +179,9 @@ func (r *Replica) stop(err error) {
 	r.mu.Lock()
 	r.stopped = err
 	r.mu.Unlock()
+	if r.cfg.Reads == BlockReads && r.why != "" {
+		r.reader.Refuse() // what the queries wait for does not come
+	}
 	r.update(func(s *Status) {
 		s.Progress = Progress{Phase: Failed}
 		s.Problem, s.RetryAt, s.Gateway = err, time.Time{}, ""

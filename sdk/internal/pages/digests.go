@@ -16,8 +16,8 @@ type Source struct {
 	File io.ReaderAt
 	// Bytes is the file's length.
 	Bytes int64
-	// Root is the page of the table's root.
-	Root uint32
+	// Root is the page of the table's root, Index that of the index of its keys.
+	Root, Index uint32
 	// Partitions and Seed say into which set a row belongs, and how it is hashed.
 	Partitions uint32
 	Seed       uint64
@@ -28,8 +28,8 @@ type Source struct {
 // leavesPerTask is how many leaves a worker takes at once.
 const leavesPerTask = 64
 
-// Digests reads every row of the table as it lies in the file, which nobody writes meanwhile, and gives the digest of each partition.
-// Fault: Corrupt when the file is not what the Writer makes (I4).
+// Digests reads every row of the table as it lies in the file, which nobody writes meanwhile, and gives the digest of each partition. It also
+// reads the index: each row is found by its key. Fault: Corrupt when the file is not what the Writer makes (I4).
 func Digests(ctx context.Context, s Source) ([]digest.Set, error) {
 	leaves, err := s.leaves(ctx)
 	if err != nil {
@@ -39,7 +39,8 @@ func Digests(ctx context.Context, s Source) ([]digest.Set, error) {
 	var (
 		taken   atomic.Int64
 		workers sync.WaitGroup
-		mu      sync.Mutex // protects total and first
+		mu      sync.Mutex // protects total, rows and first
+		rows    pairs
 		first   error
 	)
 	ctx, cancel := context.WithCancel(ctx)
@@ -53,14 +54,25 @@ func Digests(ctx context.Context, s Source) ([]digest.Set, error) {
 			for p := range total {
 				total[p].Merge(w.sets[p])
 			}
+			rows.merge(w.pairs)
 			if err != nil && first == nil {
 				first = err
 				cancel()
 			}
 		})
 	}
+	index := indexReader{s: s}
+	err = index.walk(ctx, s.Index, 0)
 	workers.Wait()
-	return total, first
+	switch {
+	case first != nil:
+		return total, first
+	case err != nil:
+		return total, err
+	case index.found != rows:
+		return total, broken(s.Index, "the index does not lead to the rows")
+	}
+	return total, nil
 }
 
 // leafOf is a leaf with the rowids it must hold: (after, last]; last is 0 where the tree does not say.
@@ -152,6 +164,7 @@ func childrenOf(page uint32, b []byte, last int64) ([]leafOf, error) {
 type leafReader struct {
 	s       Source
 	sets    []digest.Set
+	pairs   pairs
 	hasher  *digest.Hasher
 	near    window // of leaves
 	far     window // of overflow pages that lie elsewhere
@@ -224,7 +237,7 @@ func (r *leafReader) cell(page uint32, b []byte, at int, want int64) error {
 		if at+size > pageBytes {
 			return broken(page, "a row does not end")
 		}
-		return r.row(page, b[at:at+size])
+		return r.row(page, want, b[at:at+size])
 	}
 	if at+local+4 > pageBytes {
 		return broken(page, "a row does not end")
@@ -242,7 +255,7 @@ func (r *leafReader) cell(page uint32, b []byte, at int, want int64) error {
 	if next != 0 {
 		return broken(page, "a row goes on behind its end")
 	}
-	return r.row(page, r.payload)
+	return r.row(page, want, r.payload)
 }
 
 // maxPayload is more than the largest record and its types have.
@@ -257,7 +270,7 @@ func (r *leafReader) overflow(page uint32) ([]byte, error) {
 }
 
 // row hashes a row of the table.
-func (r *leafReader) row(page uint32, b []byte) error {
+func (r *leafReader) row(page uint32, rowid int64, b []byte) error {
 	header, n := varint(b)
 	if n != 1 || header > uint64(len(b)) {
 		return broken(page, "a row has another header")
@@ -286,6 +299,7 @@ func (r *leafReader) row(page uint32, b []byte) error {
 	if at != len(b) || types[1] != valueType(value) {
 		return broken(page, "a row has other columns") // I3
 	}
+	r.pairs.add(key, rowid)
 	sequence, timeMS := readInt(types[3], seq), readInt(types[4], time)
 	r.sets[lane.Of(key, uint32(len(r.sets)))].Add(r.hasher.Row(key, uint64(sequence), timeMS, headers, value))
 	return nil

@@ -20,5 +20,5 @@
 //	    and one buffer.
 //	I3  value is TEXT exactly when it is UTF-8 without NUL, else BLOB; headers are NULL when there are none.
 //	I4  Digests answers a set only if every cell, length, rowid, type and overflow page is what the Writer makes; a row of another shape
-//	    is a fault, and a changed byte of a row changes its set.
+//	    is a fault, and a changed byte of a row changes its set. So is an index that does not lead to exactly these rows.
 package pages

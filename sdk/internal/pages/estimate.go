@@ -4,7 +4,7 @@ package pages
 // rather more than less.
 func Estimate(rows, bytes uint64) uint64 {
 	if rows == 0 {
-		return indexRoot * pageBytes
+		return IndexRoot * pageBytes
 	}
 	const frame = 20 // of a row: lengths, rowid, types, sequence, time, and its pointer in the page
 	row := bytes/rows + frame
@@ -15,7 +15,7 @@ func Estimate(rows, bytes uint64) uint64 {
 		table += rows * pageBytes // what the last pages of its chain, and its leaf, leave empty
 	}
 	index := rows * (min(bytes/rows, maxKeyGuess) + frame)
-	return table + index + (table+index)/50 + indexRoot*pageBytes
+	return table + index + (table+index)/50 + IndexRoot*pageBytes
 }
 
 // maxKeyGuess is how long keys are taken to be when rows are long: the index holds them once more.

@@ -12,10 +12,9 @@ const (
 	// lockByte is where SQLite's locks lie: its page is never used.
 	lockByte = 1 << 30
 
-	schemaRoot = 1
-	// TableRoot and indexRoot are the roots of the two trees.
+	// TableRoot and IndexRoot are the roots of the two trees.
 	TableRoot = 2
-	indexRoot = 3
+	IndexRoot = 3
 
 	headerBytes = 100
 	// sqliteVersion is written into the header as the library that wrote last.

@@ -62,7 +62,7 @@ func digests(t testing.TB, path string, partitions uint32) ([]digest.Set, error)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Digests(context.Background(), Source{File: f, Bytes: info.Size(), Root: TableRoot, Partitions: partitions, Seed: seed, Workers: 2})
+	return Digests(context.Background(), Source{File: f, Bytes: info.Size(), Root: TableRoot, Index: IndexRoot, Partitions: partitions, Seed: seed, Workers: 2})
 }
 
 func setsOf(records []record.Record, partitions uint32) []digest.Set {
@@ -304,7 +304,7 @@ func TestTheLockPageIsLeftOut(t *testing.T) {
 			if err := w.Finish(); err != nil {
 				t.Fatal(err)
 			}
-			free(t, f, indexRoot+1, first, w.out.next-1)
+			free(t, f, IndexRoot+1, first, w.out.next-1)
 			same(t, path, records)
 		})
 	}
@@ -337,9 +337,10 @@ func free(t *testing.T, f *os.File, from, until, pages uint32) {
 	_ = f.Truncate(int64(pages) * pageBytes)
 }
 
-// TestAnyDamagedByteOfARowIsFound flips every byte of every cell of a file with all kinds of rows in it.
+// TestAnyDamagedByteOfARowIsFound flips every byte of every row and entry of a file with all kinds of them.
 func TestAnyDamagedByteOfARowIsFound(t *testing.T) {
 	records := rowsOf(10, numbered, func(i int) []byte { return letters([]int{0, 10, 3000, 5000, 9000}[i%5])(i) })
+	records[9].Key = append(records[9].Key, bytes.Repeat([]byte{'k'}, record.MaxKeyBytes-len(records[9].Key))...)
 	records[7].Value = bytes.Repeat([]byte{0, 1, 2}, 100)
 	path := written(t, records)
 	whole, err := os.ReadFile(path)
@@ -350,7 +351,7 @@ func TestAnyDamagedByteOfARowIsFound(t *testing.T) {
 	flipped := 0
 	for _, at := range rowBytes(whole) {
 		whole[at] ^= 1 << (at % 8)
-		got, err := Digests(t.Context(), Source{File: bytes.NewReader(whole), Bytes: int64(len(whole)), Root: TableRoot, Seed: seed})
+		got, err := Digests(t.Context(), Source{File: bytes.NewReader(whole), Bytes: int64(len(whole)), Root: TableRoot, Index: IndexRoot, Seed: seed})
 		whole[at] ^= 1 << (at % 8)
 		if err == nil && fmt.Sprint(got) == want {
 			t.Fatalf("byte %d (page %d, at %d) was changed and not found", at, at/pageBytes+1, at%pageBytes)
@@ -362,20 +363,28 @@ func TestAnyDamagedByteOfARowIsFound(t *testing.T) {
 	}
 }
 
-// rowBytes lists where the bytes of the table's rows lie: cells of leaves and used bytes of their overflow pages.
+// rowBytes lists where the bytes of rows and of index entries lie: cells of leaves and used bytes of their overflow pages.
 func rowBytes(b []byte) []int {
 	var at []int
 	page := func(n uint32) []byte { return b[(n-1)*pageBytes : n*pageBytes] }
 	for n := uint32(2); int(n) <= len(b)/pageBytes; n++ {
 		p := page(n)
-		if p[0] != tableLeaf {
+		maxLocal := maxLocalTable
+		switch p[0] {
+		case tableLeaf:
+		case indexLeaf:
+			maxLocal = maxLocalIndex
+		default:
 			continue
 		}
 		for i := range int(be.Uint16(p[3:])) {
 			cell := int(be.Uint16(p[8+2*i:]))
 			size, n1 := varint(p[cell:])
-			_, n2 := varint(p[cell+n1:])
-			local := localBytes(int(size), maxLocalTable)
+			n2 := 0 // an entry of the index has no rowid of its own
+			if p[0] == tableLeaf {
+				_, n2 = varint(p[cell+n1:])
+			}
+			local := localBytes(int(size), maxLocal)
 			end := cell + n1 + n2 + local
 			if local < int(size) {
 				next, left := be.Uint32(p[end:]), int(size)-local
@@ -409,8 +418,8 @@ func TestDamagedTreesAreRefused(t *testing.T) {
 	for n := range 1000 {
 		b := bytes.Clone(whole)
 		switch n % 4 {
-		case 0: // what the tree is made of
-			b[(TableRoot-1)*pageBytes+rng.IntN(200)] ^= byte(1 + rng.IntN(255))
+		case 0: // what the trees are made of
+			b[(TableRoot-1+rng.IntN(2))*pageBytes+rng.IntN(200)] ^= byte(1 + rng.IntN(255))
 		case 1:
 			b = b[:rng.IntN(len(b))]
 		case 2:
@@ -420,7 +429,7 @@ func TestDamagedTreesAreRefused(t *testing.T) {
 			page := 4 + rng.IntN(len(b)/pageBytes-4)
 			clear(b[page*pageBytes : (page+1)*pageBytes])
 		}
-		got, err := Digests(t.Context(), Source{File: bytes.NewReader(b), Bytes: int64(len(b)), Root: TableRoot, Seed: seed, Workers: 2})
+		got, err := Digests(t.Context(), Source{File: bytes.NewReader(b), Bytes: int64(len(b)), Root: TableRoot, Index: IndexRoot, Seed: seed, Workers: 2})
 		if err == nil && fmt.Sprint(got) != want { // read, and told to be another state
 			continue
 		}
@@ -455,7 +464,7 @@ func FuzzDigests(f *testing.F) {
 	}
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, err := Digests(t.Context(), Source{File: bytes.NewReader(b), Bytes: int64(len(b)), Root: TableRoot, Seed: seed})
+		_, err := Digests(t.Context(), Source{File: bytes.NewReader(b), Bytes: int64(len(b)), Root: TableRoot, Index: IndexRoot, Seed: seed})
 		if err != nil && !errors.Is(err, fault.Corrupt) {
 			t.Fatal(err)
 		}

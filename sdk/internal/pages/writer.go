@@ -31,7 +31,7 @@ type Writer struct {
 
 // NewWriter begins a file in to, which is empty.
 func NewWriter(to io.WriterAt, t Table) *Writer {
-	return newWriter(to, t, newSheets(to, indexRoot+1))
+	return newWriter(to, t, newSheets(to, IndexRoot+1))
 }
 
 func newWriter(to io.WriterAt, t Table, out *sheets) *Writer {
@@ -169,7 +169,7 @@ func (w *Writer) firstPage() ([]byte, error) {
 	for i, row := range []struct {
 		kind, name, sql string
 		root            byte
-	}{{"table", w.table.Name, w.table.SQL, TableRoot}, {"index", auto, "", indexRoot}} {
+	}{{"table", w.table.Name, w.table.SQL, TableRoot}, {"index", auto, "", IndexRoot}} {
 		cell := schemaCell(int64(i+1), row.kind, row.name, w.table.Name, row.root, row.sql)
 		if !p.fits(len(cell)) || len(cell) > maxLocalTable {
 			return nil, fault.New(fault.InvalidArgument, "the schema of table %.100q does not fit into a page", w.table.Name)

@@ -71,9 +71,9 @@ func (b *Build) Publish(ctx context.Context, f Finish) (lost []string, err error
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- b.file.Sync() }() // most of the way to the disk, while the rows are read back; it is waited for
-	root, lost, err := b.complete(ctx, f)
+	roots, lost, err := b.complete(ctx, f)
 	if err == nil {
-		err = b.prove(ctx, f.Lanes, root)
+		err = b.prove(ctx, f.Lanes, roots)
 	}
 	if err := firstOf(err, <-synced); err != nil {
 		return nil, explain(err, "complete "+b.path)
@@ -81,39 +81,43 @@ func (b *Build) Publish(ctx context.Context, f Finish) (lost []string, err error
 	return lost, b.link()
 }
 
-// complete lets SQLite add everything beside the rows, and leaves the file as a generation is. It answers the root page of the table.
-func (b *Build) complete(ctx context.Context, f Finish) (root uint32, lost []string, err error) {
+// complete lets SQLite add everything beside the rows, and leaves the file as a generation is. It answers where the rows begin.
+func (b *Build) complete(ctx context.Context, f Finish) (at roots, lost []string, err error) {
 	g, err := open(ctx, b.path, building)
 	if err != nil {
-		return 0, nil, explain(err, "open "+b.path)
+		return roots{}, nil, explain(err, "open "+b.path)
 	}
 	defer func() { err = firstOf(err, g.Close()) }()
 	g.adopt(b.meta)
 	if err := g.introduce(ctx, f.Lanes); err != nil {
-		return 0, nil, err
+		return roots{}, nil, err
 	}
 	if f.Previous != "" {
 		if lost, err = g.carryOver(ctx, f.Previous); err != nil {
-			return 0, nil, err
+			return roots{}, nil, err
 		}
 	}
 	if f.Rebuild != nil {
 		if err := g.rebuild(ctx, f.Rebuild); err != nil {
-			return 0, nil, err
+			return roots{}, nil, err
 		}
 	}
-	if err := g.conn.QueryRowContext(ctx, "SELECT rootpage FROM sqlite_master WHERE type='table' AND name=?", string(b.meta.Stream)).Scan(&root); err != nil {
-		return 0, nil, fault.New(fault.Internal, "the table of stream %q is not in the new generation any more: %w", b.meta.Stream, err)
+	if err := g.conn.QueryRowContext(ctx, `SELECT t.rootpage, i.rootpage FROM sqlite_master t JOIN sqlite_master i ON i.tbl_name=t.name
+		WHERE t.type='table' AND t.name=? AND i.type='index' AND i.sql IS NULL`, string(b.meta.Stream)).Scan(&at.table, &at.index); err != nil {
+		return roots{}, nil, fault.New(fault.Internal, "the table of stream %q is not in the new generation any more: %w", b.meta.Stream, err)
 	}
 	var mode string
 	if err := g.conn.QueryRowContext(ctx, "PRAGMA journal_mode=WAL").Scan(&mode); err != nil {
-		return 0, nil, explain(err, "complete "+b.path)
+		return roots{}, nil, explain(err, "complete "+b.path)
 	}
 	if mode != "wal" {
-		return 0, nil, fault.New(fault.Internal, "the new generation stays in journal mode %q", mode)
+		return roots{}, nil, fault.New(fault.Internal, "the new generation stays in journal mode %q", mode)
 	}
-	return root, lost, nil
+	return at, lost, nil
 }
+
+// roots are the pages at which the stream's table and the index of its keys begin.
+type roots struct{ table, index uint32 }
 
 // introduce writes whose copy the file is, and its cursors.
 func (g *Generation) introduce(ctx context.Context, lanes []Lane) error {
@@ -149,12 +153,12 @@ func (g *Generation) rebuild(ctx context.Context, do func(context.Context, *sql.
 }
 
 // prove reads all rows back from the file and compares; nobody has it open but us (I6). A build that is not proven is put aside.
-func (b *Build) prove(ctx context.Context, lanes []Lane, root uint32) error {
+func (b *Build) prove(ctx context.Context, lanes []Lane, at roots) error {
 	info, err := b.file.Stat()
 	if err != nil {
 		return err
 	}
-	sets, err := pages.Digests(ctx, pages.Source{File: b.file, Bytes: info.Size(), Root: root,
+	sets, err := pages.Digests(ctx, pages.Source{File: b.file, Bytes: info.Size(), Root: at.table, Index: at.index,
 		Partitions: b.meta.Partitions, Seed: b.meta.DigestSeed, Workers: min(maxWorkers, runtime.GOMAXPROCS(0))})
 	if ctx.Err() != nil {
 		return ctx.Err()

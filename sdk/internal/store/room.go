@@ -28,7 +28,7 @@ func (p Place) CheckRoom(n Need) error {
 	if err := syscall.Statfs(p.dir, &s); err != nil {
 		return nil //nolint:nilerr // a file system that does not say how full it is, tells when it is
 	}
-	return n.fits(p.dir, uint64(s.Bavail)*uint64(s.Bsize)) //nolint:unconvert,nolintlint // the types differ between systems
+	return n.fits(p.dir, uint64(s.Bavail)*uint64(s.Bsize)) //nolint:unconvert // the types differ between systems
 }
 
 func (n Need) fits(dir string, free uint64) error {
