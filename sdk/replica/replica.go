@@ -179,7 +179,7 @@ func (r *Replica) stop(err error) {
 	r.mu.Lock()
 	r.stopped = err
 	r.mu.Unlock()
-	if r.cfg.Reads == BlockReads && r.why != "" {
+	if r.cfg.Reads == BlockReads && !r.need.none() {
 		r.reader.Refuse() // what the queries wait for does not come
 	}
 	r.update(func(s *Status) {
