@@ -272,7 +272,7 @@ func (r *leafReader) overflow(page uint32) ([]byte, error) {
 // row hashes a row of the table.
 func (r *leafReader) row(page uint32, rowid int64, b []byte) error {
 	header, n := varint(b)
-	if n != 1 || header > uint64(len(b)) {
+	if n != 1 || header == 0 || header > uint64(len(b)) {
 		return broken(page, "a row has another header")
 	}
 	var types [5]uint64

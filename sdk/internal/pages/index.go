@@ -112,7 +112,7 @@ func (r *indexReader) cell(page uint32, b []byte, at int) error {
 // entry takes (key, rowid).
 func (r *indexReader) entry(page uint32, b []byte) error {
 	header, n := varint(b)
-	if n != 1 || header > uint64(len(b)) {
+	if n != 1 || header == 0 || header > uint64(len(b)) {
 		return broken(page, "an entry has another header")
 	}
 	keyType, n := varint(b[1:header])

@@ -337,7 +337,7 @@ func free(t *testing.T, f *os.File, from, until, pages uint32) {
 	_ = f.Truncate(int64(pages) * pageBytes)
 }
 
-// TestAnyDamagedByteOfARowIsFound flips every byte of every row and entry of a file with all kinds of them.
+// TestAnyDamagedByteOfARowIsFound changes every byte of every row and entry of a file with all kinds of them.
 func TestAnyDamagedByteOfARowIsFound(t *testing.T) {
 	records := rowsOf(10, numbered, func(i int) []byte { return letters([]int{0, 10, 3000, 5000, 9000}[i%5])(i) })
 	records[9].Key = append(records[9].Key, bytes.Repeat([]byte{'k'}, record.MaxKeyBytes-len(records[9].Key))...)
@@ -350,15 +350,21 @@ func TestAnyDamagedByteOfARowIsFound(t *testing.T) {
 	want := fmt.Sprint(setsOf(records, 1))
 	flipped := 0
 	for _, at := range rowBytes(whole) {
-		whole[at] ^= 1 << (at % 8)
-		got, err := Digests(t.Context(), Source{File: bytes.NewReader(whole), Bytes: int64(len(whole)), Root: TableRoot, Index: IndexRoot, Seed: seed})
-		whole[at] ^= 1 << (at % 8)
-		if err == nil && fmt.Sprint(got) == want {
-			t.Fatalf("byte %d (page %d, at %d) was changed and not found", at, at/pageBytes+1, at%pageBytes)
+		was := whole[at]
+		for _, now := range []byte{was ^ 1<<(at%8), 0, 0xff} {
+			if now == was {
+				continue
+			}
+			whole[at] = now
+			got, err := Digests(t.Context(), Source{File: bytes.NewReader(whole), Bytes: int64(len(whole)), Root: TableRoot, Index: IndexRoot, Seed: seed})
+			if err == nil && fmt.Sprint(got) == want {
+				t.Fatalf("byte %d (page %d, at %d) was changed from %x to %x and not found", at, at/pageBytes+1, at%pageBytes, was, now)
+			}
+			flipped++
 		}
-		flipped++
+		whole[at] = was
 	}
-	if flipped < 30_000 {
+	if flipped < 90_000 {
 		t.Fatalf("only %d bytes were tried", flipped)
 	}
 }
@@ -415,9 +421,12 @@ func TestDamagedTreesAreRefused(t *testing.T) {
 	}
 	want := fmt.Sprint(setsOf(records, 1))
 	rng := rand.New(rand.NewPCG(1, 2))
-	for n := range 1000 {
+	cells := rowBytes(whole)
+	for n := range 1500 {
 		b := bytes.Clone(whole)
-		switch n % 4 {
+		switch n % 5 {
+		case 4: // what rows and entries are made of
+			b[cells[rng.IntN(len(cells))]] = byte(rng.IntN(2) * 0xff)
 		case 0: // what the trees are made of
 			b[(TableRoot-1+rng.IntN(2))*pageBytes+rng.IntN(200)] ^= byte(1 + rng.IntN(255))
 		case 1:
@@ -457,12 +466,13 @@ func FuzzRows(f *testing.F) {
 }
 
 func FuzzDigests(f *testing.F) {
-	records := rowsOf(40, numbered, letters(300))
-	whole, err := os.ReadFile(written(f, records))
-	if err != nil {
-		f.Fatal(err)
+	for _, records := range [][]record.Record{rowsOf(2, numbered, letters(100)), rowsOf(14, numbered, letters(300)), rowsOf(2, numbered, letters(5000)), rowsOf(6, long(1000), letters(1))} {
+		whole, err := os.ReadFile(written(f, records))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(whole)
 	}
-	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := Digests(t.Context(), Source{File: bytes.NewReader(b), Bytes: int64(len(b)), Root: TableRoot, Index: IndexRoot, Seed: seed})
 		if err != nil && !errors.Is(err, fault.Corrupt) {
