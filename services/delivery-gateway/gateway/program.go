@@ -35,7 +35,7 @@ func Program() process.Program {
 			fs.IntVar(&cfg.MaxBootstraps, "max-bootstraps", 8, "bootstraps at once")
 			fs.IntVar(&cfg.MaxRepairs, "max-repairs", 16, "repairs at once")
 			fs.Int64Var(&cfg.ResyncBytesPerSecond, "resync-bytes-per-second", 200_000_000, "bytes a second that all bootstraps and repairs may take together")
-			fs.StringVar(&cfg.SnapshotDir, "snapshot-dir", "", "directory for copies of snapshots, of this gateway alone; empty: a temporary one")
+			fs.StringVar(&cfg.SnapshotDir, settings.Data, "", "data directory: of copies of snapshots, of this gateway alone; empty: a temporary one")
 			fs.Int64Var(&cfg.SnapshotDiskBytes, "snapshot-disk-bytes", 8<<30, "disk space for copies of snapshots")
 			fs.DurationVar(&cfg.SnapshotMaxAge, "snapshot-max-age", time.Minute, "age at which a copy that is behind is not handed out any more")
 			fs.Int64Var(&cfg.SketchBytes, "sketch-bytes", 64<<20, "memory for sketches of snapshots")

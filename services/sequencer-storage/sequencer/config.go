@@ -31,7 +31,7 @@ type Config struct {
 	TombstoneMaxCount uint64
 	TombstoneMaxAge   time.Duration
 	// SnapshotDiskBytes is what kept snapshots may take on disk together, beyond those in use; 0 means 8 GiB.
-	SnapshotDiskBytes uint64
+	SnapshotDiskBytes int64
 	// RetentionInterval is the time between two rounds of retention; 0 means 5 s.
 	RetentionInterval time.Duration
 	// ExchangeInterval is the time between two exchanges of tails with consumer-state; 0 means 1 s.

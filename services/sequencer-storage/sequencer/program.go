@@ -22,7 +22,7 @@ func Program() process.Program {
 			fs.StringVar(&cfg.Address, settings.Listen, DefaultAddress, "address to serve gRPC on")
 			fs.StringVar(&consumers, settings.ConsumerState, "", "address of consumer-state (gRPC); empty: consumers' cursors are not known")
 			fs.StringVar(&nats, settings.NATS, "", "URL of NATS for notifications; empty: none, readers poll")
-			fs.Uint64Var(&cfg.SnapshotDiskBytes, "snapshot-disk-bytes", 8<<30, "disk space that kept snapshots may take, beyond those in use")
+			fs.Int64Var(&cfg.SnapshotDiskBytes, "snapshot-disk-bytes", 8<<30, "disk space that kept snapshots may take, beyond those in use")
 			fs.Uint64Var(&cfg.ReserveBytes, "reserve-bytes", 128<<20, "free disk space below which appends are refused")
 			fs.Uint64Var(&cfg.SegmentBytes, "segment-bytes", 256<<20, "size of a segment, the unit of freeing")
 			fs.Uint64Var(&cfg.CacheBytes, "cache-bytes", 64<<20, "block cache of the engine")

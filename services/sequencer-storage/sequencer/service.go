@@ -206,7 +206,7 @@ func (s *Service) openArchive() error {
 	}
 	var err error
 	s.archive, err = archive.Open(s.dir.Snapshots(), archive.Env{
-		Catalogue: s.catalogue, Pin: s.pin, FreeBytes: s.dir.FreeBytes, ReserveBytes: s.cfg.ReserveBytes, DiskBytes: s.cfg.SnapshotDiskBytes,
+		Catalogue: s.catalogue, Pin: s.pin, FreeBytes: s.dir.FreeBytes, ReserveBytes: s.cfg.ReserveBytes, DiskBytes: uint64(s.cfg.SnapshotDiskBytes),
 		Now: time.Now, Log: s.log,
 	}, func(n segment.LaneNumber) bool { return lanes[n] })
 	return err
