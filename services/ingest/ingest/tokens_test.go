@@ -10,10 +10,10 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/lockstep-mq/lockstep/api/faultstatus"
 	ingestv1 "github.com/lockstep-mq/lockstep/api/ingest/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
-	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/ingest/ingest"
 )
 
@@ -58,7 +58,7 @@ func TestTokensOverGRPC(t *testing.T) {
 				return err
 			}
 			if f := answer.GetOutcomes()[0].GetFault(); f != nil {
-				err = rpc.Fault(f)
+				err = faultstatus.Fault(f)
 			}
 			return errors.Join(err, call.CloseSend())
 		}
@@ -170,7 +170,7 @@ func TestATokenTakenAway(t *testing.T) {
 	}
 	for deadline := t.Context(); ; {
 		if f := send(); f != nil {
-			if !errors.Is(rpc.Fault(f), fault.NotPermitted) {
+			if !errors.Is(faultstatus.Fault(f), fault.NotPermitted) {
 				t.Errorf("refused with %v", f)
 			}
 			return
