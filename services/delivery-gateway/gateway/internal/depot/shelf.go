@@ -179,7 +179,7 @@ func (s *shelf) fill(c *Copy, write func(*os.File) error) (err error) {
 	if err := os.Rename(part, s.path(c.ID, chunksSuffix)); err != nil {
 		return fmt.Errorf("keeping a snapshot: %w", err)
 	}
-	if err := os.WriteFile(part, c.Encoded, 0o640); err == nil {
+	if err = os.WriteFile(part, c.Encoded, 0o640); err == nil {
 		err = os.Rename(part, s.path(c.ID, manifestSuffix))
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ func TestWhatIsLetGo(t *testing.T) {
 	for name, c := range map[string]struct {
 		max    uint64
 		passed lane.Sequence
-		days   time.Duration // after the first delete
+		days   int // after the first delete
 		left   []lane.Sequence
 		floor  lane.Sequence
 	}{
@@ -47,7 +47,7 @@ func TestWhatIsLetGo(t *testing.T) {
 			}
 			p.append(t, 0, []record.Record{{Key: []byte("9"), TimeMS: 1, Value: []byte("again")}})
 			settle()
-			p.passed[0], p.now = c.passed, start.Add(c.days*day)
+			p.passed[0], p.now = c.passed, start.Add(time.Duration(c.days)*day)
 			for range 2 { // it is idempotent
 				if err := p.m.Collect(); err != nil {
 					t.Fatal(err)
