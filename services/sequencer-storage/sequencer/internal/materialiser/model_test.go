@@ -230,6 +230,14 @@ func TestStoredStateIsThatOfItsMark(t *testing.T) {
 				if err := p.m.Collect(); err != nil {
 					rt.Fatal(err)
 				}
+				for _, l := range p.lanes { // the bounds are those of what is in memory: compare when it is stored
+					if err := p.m.Settle(t.Context(), l); err != nil {
+						rt.Fatal(err)
+					}
+				}
+				if err := p.m.Collect(); err != nil {
+					rt.Fatal(err)
+				}
 				p.bounded(rt, cfg)
 			case 7: // the state is as it was at the last flush, the log is whole
 				if err := p.crash(rt, cfg); err != nil {
