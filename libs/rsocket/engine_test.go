@@ -112,6 +112,8 @@ func (r *echoResponder) RequestStream(req Payload, out *Outbound) (Source, error
 		src.left, src.data = 1<<60, make([]byte, max(8, num(1)))
 	case "idle":
 		src.idle = true
+	case "tell":
+		src.idle, src.tells = true, true
 	case "panic":
 		panic("stream")
 	case "panic-next":
@@ -137,6 +139,7 @@ type numberSource struct {
 	left, sent         int
 	asked              atomic.Int64
 	idle, panics, fail bool
+	tells              bool // queues a frame of another kind while it is asked
 	closed             atomic.Bool
 	running            atomic.Bool
 }
@@ -152,6 +155,12 @@ func (s *numberSource) Next() (Payload, Signal) {
 	case s.fail:
 		s.out.Fail(&Error{Code: CodeApplication, Data: []byte("no more")})
 		return Payload{}, Fail
+	case s.tells:
+		s.tells = false
+		if err := s.out.Conn().FireAndForget(context.Background(), Payload{Data: []byte("meanwhile")}); err != nil {
+			panic(err)
+		}
+		return Payload{}, Wait
 	case s.idle:
 		return Payload{}, Wait
 	case s.left == 0:

@@ -277,6 +277,17 @@ func TestRequestFlood(t *testing.T) {
 	}
 }
 
+// What is queued while a stream is asked for a payload and has none is sent all the same.
+func TestQueuedWhileAStreamIsAsked(t *testing.T) {
+	s := newTestServer(ServerConfig{})
+	p := connectRaw(t, s.listen(t))
+	p.send(t, rawStream(1, 1, "tell"))
+	if f := p.expect(t, core.FrameTypeRequestFNF, 2); string(f.body) != "meanwhile" {
+		t.Errorf("got %q", f.body)
+	}
+	p.alive(t, 3)
+}
+
 // Every cap of a connection is answered, and frees its place again.
 func TestCaps(t *testing.T) {
 	s := newTestServer(ServerConfig{Limits: Limits{MaxStreams: 4, MaxOutstanding: 3}, MaxConnections: 2})

@@ -25,9 +25,14 @@ type round struct{ frames, spare []outFrame }
 
 var roundPool = sync.Pool{New: func() any { return &round{} }}
 
-// kickLocked starts the writer if there is something to write and none runs.
+// dueLocked reports whether there is something to write, or a stream to ask.
+func (c *Conn) dueLocked() bool {
+	return len(c.queue) > 0 || c.echoDue || c.pingDue || c.ready != nil && !c.parting
+}
+
+// kickLocked starts the writer if there is something to do for it and none runs.
 func (c *Conn) kickLocked() {
-	if c.writing || c.ended || !(len(c.queue) > 0 || c.echoDue || c.pingDue || c.ready != nil || c.parting) {
+	if c.writing || c.ended || !c.dueLocked() && !c.parting {
 		return
 	}
 	c.writing = true
@@ -60,7 +65,7 @@ func (c *Conn) gather(r *round) (bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.frames = r.frames[:0]
-	if !c.ended && !c.broken {
+	for !c.ended && !c.broken {
 		if c.echoDue {
 			r.frames = append(r.frames, keepaliveFrame(0, c.echo))
 			c.echoDue, c.echo = false, nil
@@ -76,6 +81,10 @@ func (c *Conn) gather(r *round) (bytes int) {
 				r.frames = append(r.frames, f)
 				bytes += f.size()
 			}
+		}
+		// Asking the streams lets the lock go: what was queued meanwhile found a writer running, so it is this writer's to send.
+		if len(r.frames) > 0 || !c.dueLocked() {
+			break
 		}
 	}
 	if len(r.frames) > 0 {
