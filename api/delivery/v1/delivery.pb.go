@@ -86,59 +86,7 @@ func (x Delivery_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Delivery_Kind.Descriptor instead.
 func (Delivery_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13, 0}
-}
-
-type Delivery_BootstrapStep int32
-
-const (
-	Delivery_BOOTSTRAP_STEP_UNSPECIFIED Delivery_BootstrapStep = 0
-	Delivery_BOOTSTRAP_STEP_OPENING     Delivery_BootstrapStep = 1
-	Delivery_BOOTSTRAP_STEP_CHUNK       Delivery_BootstrapStep = 2
-	Delivery_BOOTSTRAP_STEP_ENDING      Delivery_BootstrapStep = 3
-)
-
-// Enum value maps for Delivery_BootstrapStep.
-var (
-	Delivery_BootstrapStep_name = map[int32]string{
-		0: "BOOTSTRAP_STEP_UNSPECIFIED",
-		1: "BOOTSTRAP_STEP_OPENING",
-		2: "BOOTSTRAP_STEP_CHUNK",
-		3: "BOOTSTRAP_STEP_ENDING",
-	}
-	Delivery_BootstrapStep_value = map[string]int32{
-		"BOOTSTRAP_STEP_UNSPECIFIED": 0,
-		"BOOTSTRAP_STEP_OPENING":     1,
-		"BOOTSTRAP_STEP_CHUNK":       2,
-		"BOOTSTRAP_STEP_ENDING":      3,
-	}
-)
-
-func (x Delivery_BootstrapStep) Enum() *Delivery_BootstrapStep {
-	p := new(Delivery_BootstrapStep)
-	*p = x
-	return p
-}
-
-func (x Delivery_BootstrapStep) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Delivery_BootstrapStep) Descriptor() protoreflect.EnumDescriptor {
-	return file_lockstep_delivery_v1_delivery_proto_enumTypes[1].Descriptor()
-}
-
-func (Delivery_BootstrapStep) Type() protoreflect.EnumType {
-	return &file_lockstep_delivery_v1_delivery_proto_enumTypes[1]
-}
-
-func (x Delivery_BootstrapStep) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Delivery_BootstrapStep.Descriptor instead.
-func (Delivery_BootstrapStep) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13, 1}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Piece_Content int32
@@ -183,11 +131,11 @@ func (x Piece_Content) String() string {
 }
 
 func (Piece_Content) Descriptor() protoreflect.EnumDescriptor {
-	return file_lockstep_delivery_v1_delivery_proto_enumTypes[2].Descriptor()
+	return file_lockstep_delivery_v1_delivery_proto_enumTypes[1].Descriptor()
 }
 
 func (Piece_Content) Type() protoreflect.EnumType {
-	return &file_lockstep_delivery_v1_delivery_proto_enumTypes[2]
+	return &file_lockstep_delivery_v1_delivery_proto_enumTypes[1]
 }
 
 func (x Piece_Content) Number() protoreflect.EnumNumber {
@@ -196,7 +144,7 @@ func (x Piece_Content) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Piece_Content.Descriptor instead.
 func (Piece_Content) EnumDescriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14, 0}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // Hello is the data of SETUP.
@@ -674,59 +622,6 @@ func (x *RangeRequest) GetUntil() uint64 {
 	return 0
 }
 
-// BootstrapRequest: route "bootstrap", request-stream: an opening, chunks, an ending, complete.
-type BootstrapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *BootstrapRequest) Reset() {
-	*x = BootstrapRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *BootstrapRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*BootstrapRequest) ProtoMessage() {}
-
-func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
-func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *BootstrapRequest) GetStream() string {
-	if x != nil {
-		return x.Stream
-	}
-	return ""
-}
-
-func (x *BootstrapRequest) GetPartition() uint32 {
-	if x != nil {
-		return x.Partition
-	}
-	return 0
-}
-
 // SnapshotRequest: route "snapshot", request-stream: statuses while it is being made or fetched, then one delivery of
 // KIND_BOOTSTRAP whose data is the manifest (libs/message-common/snapshot), then complete. The other resync requests name its id.
 type SnapshotRequest struct {
@@ -746,7 +641,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +653,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +666,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotRequest) GetStream() string {
@@ -823,7 +718,7 @@ type ChunksRequest struct {
 
 func (x *ChunksRequest) Reset() {
 	*x = ChunksRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +730,7 @@ func (x *ChunksRequest) String() string {
 func (*ChunksRequest) ProtoMessage() {}
 
 func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +743,7 @@ func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksRequest.ProtoReflect.Descriptor instead.
 func (*ChunksRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{9}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ChunksRequest) GetStream() string {
@@ -893,7 +788,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +800,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +813,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{10}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChangesRequest) GetStream() string {
@@ -963,7 +858,7 @@ type SketchRequest struct {
 
 func (x *SketchRequest) Reset() {
 	*x = SketchRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +870,7 @@ func (x *SketchRequest) String() string {
 func (*SketchRequest) ProtoMessage() {}
 
 func (x *SketchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +883,7 @@ func (x *SketchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SketchRequest.ProtoReflect.Descriptor instead.
 func (*SketchRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{11}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SketchRequest) GetStream() string {
@@ -1034,7 +929,7 @@ type RowsRequest struct {
 
 func (x *RowsRequest) Reset() {
 	*x = RowsRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +941,7 @@ func (x *RowsRequest) String() string {
 func (*RowsRequest) ProtoMessage() {}
 
 func (x *RowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +954,7 @@ func (x *RowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsRequest.ProtoReflect.Descriptor instead.
 func (*RowsRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{12}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RowsRequest) GetStream() string {
@@ -1110,18 +1005,14 @@ type Delivery struct {
 	// KIND_RESET.
 	Reset_ *Reset `protobuf:"bytes,11,opt,name=reset,proto3" json:"reset,omitempty"`
 	// What the data of a KIND_BOOTSTRAP or KIND_PIECE is.
-	Piece *Piece `protobuf:"bytes,15,opt,name=piece,proto3" json:"piece,omitempty"`
-	// KIND_BOOTSTRAP of route "bootstrap": number and CRC32C of the rows in the data.
-	Rows          uint32                 `protobuf:"varint,12,opt,name=rows,proto3" json:"rows,omitempty"`
-	Crc           uint32                 `protobuf:"varint,13,opt,name=crc,proto3" json:"crc,omitempty"`
-	Step          Delivery_BootstrapStep `protobuf:"varint,14,opt,name=step,proto3,enum=lockstep.delivery.v1.Delivery_BootstrapStep" json:"step,omitempty"`
+	Piece         *Piece `protobuf:"bytes,15,opt,name=piece,proto3" json:"piece,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1024,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1037,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Delivery) GetKind() Delivery_Kind {
@@ -1233,27 +1124,6 @@ func (x *Delivery) GetPiece() *Piece {
 	return nil
 }
 
-func (x *Delivery) GetRows() uint32 {
-	if x != nil {
-		return x.Rows
-	}
-	return 0
-}
-
-func (x *Delivery) GetCrc() uint32 {
-	if x != nil {
-		return x.Crc
-	}
-	return 0
-}
-
-func (x *Delivery) GetStep() Delivery_BootstrapStep {
-	if x != nil {
-		return x.Step
-	}
-	return Delivery_BOOTSTRAP_STEP_UNSPECIFIED
-}
-
 // Piece is what part of a resynchronisation the data is.
 type Piece struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1277,7 +1147,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1159,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1172,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Piece) GetSnapshot() []byte {
@@ -1387,7 +1257,7 @@ type Reset struct {
 
 func (x *Reset) Reset() {
 	*x = Reset{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1269,7 @@ func (x *Reset) String() string {
 func (*Reset) ProtoMessage() {}
 
 func (x *Reset) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1282,7 @@ func (x *Reset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reset.ProtoReflect.Descriptor instead.
 func (*Reset) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{15}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Reset) GetCommandId() string {
@@ -1470,7 +1340,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1352,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1365,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{16}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AckRequest) GetStream() string {
@@ -1535,7 +1405,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1417,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1430,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{17}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AckResponse) GetCursors() []*v11.Cursor {
@@ -1583,7 +1453,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1465,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1478,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{18}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StatusRequest) GetStream() string {
@@ -1651,7 +1521,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1533,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1546,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{19}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DetachRequest) GetStream() string {
@@ -1708,7 +1578,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[20]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1590,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[20]
+	mi := &file_lockstep_delivery_v1_delivery_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1603,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{20}
+	return file_lockstep_delivery_v1_delivery_proto_rawDescGZIP(), []int{19}
 }
 
 var File_lockstep_delivery_v1_delivery_proto protoreflect.FileDescriptor
@@ -1776,10 +1646,7 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x14\n" +
-	"\x05until\x18\x05 \x01(\x04R\x05until\"H\n" +
-	"\x10BootstrapRequest\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
-	"\tpartition\x18\x02 \x01(\rR\tpartition\"\xa6\x01\n" +
+	"\x05until\x18\x05 \x01(\x04R\x05until\"\xa6\x01\n" +
 	"\x0fSnapshotRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x127\n" +
@@ -1805,7 +1672,7 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\fR\x02id\x12\x1a\n" +
-	"\belements\x18\x04 \x01(\fR\belements\"\x89\x06\n" +
+	"\belements\x18\x04 \x01(\fR\belements\"\xa4\x04\n" +
 	"\bDelivery\x127\n" +
 	"\x04kind\x18\x01 \x01(\x0e2#.lockstep.delivery.v1.Delivery.KindR\x04kind\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
@@ -1820,10 +1687,7 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"\x04last\x18\n" +
 	" \x01(\x04R\x04last\x121\n" +
 	"\x05reset\x18\v \x01(\v2\x1b.lockstep.delivery.v1.ResetR\x05reset\x121\n" +
-	"\x05piece\x18\x0f \x01(\v2\x1b.lockstep.delivery.v1.PieceR\x05piece\x12\x12\n" +
-	"\x04rows\x18\f \x01(\rR\x04rows\x12\x10\n" +
-	"\x03crc\x18\r \x01(\rR\x03crc\x12@\n" +
-	"\x04step\x18\x0e \x01(\x0e2,.lockstep.delivery.v1.Delivery.BootstrapStepR\x04step\"q\n" +
+	"\x05piece\x18\x0f \x01(\v2\x1b.lockstep.delivery.v1.PieceR\x05piece\"q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1833,12 +1697,7 @@ const file_lockstep_delivery_v1_delivery_proto_rawDesc = "" +
 	"KIND_RESET\x10\x03\x12\x0f\n" +
 	"\vKIND_STATUS\x10\x04\x12\x0e\n" +
 	"\n" +
-	"KIND_PIECE\x10\x05\"\x80\x01\n" +
-	"\rBootstrapStep\x12\x1e\n" +
-	"\x1aBOOTSTRAP_STEP_UNSPECIFIED\x10\x00\x12\x1a\n" +
-	"\x16BOOTSTRAP_STEP_OPENING\x10\x01\x12\x18\n" +
-	"\x14BOOTSTRAP_STEP_CHUNK\x10\x02\x12\x19\n" +
-	"\x15BOOTSTRAP_STEP_ENDING\x10\x03\"\x9b\x03\n" +
+	"KIND_PIECE\x10\x05J\x04\b\f\x10\x0f\"\x9b\x03\n" +
 	"\x05Piece\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12=\n" +
 	"\acontent\x18\x02 \x01(\x0e2#.lockstep.delivery.v1.Piece.ContentR\acontent\x12\x14\n" +
@@ -1898,64 +1757,61 @@ func file_lockstep_delivery_v1_delivery_proto_rawDescGZIP() []byte {
 	return file_lockstep_delivery_v1_delivery_proto_rawDescData
 }
 
-var file_lockstep_delivery_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lockstep_delivery_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_lockstep_delivery_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_lockstep_delivery_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_lockstep_delivery_v1_delivery_proto_goTypes = []any{
-	(Delivery_Kind)(0),          // 0: lockstep.delivery.v1.Delivery.Kind
-	(Delivery_BootstrapStep)(0), // 1: lockstep.delivery.v1.Delivery.BootstrapStep
-	(Piece_Content)(0),          // 2: lockstep.delivery.v1.Piece.Content
-	(*Hello)(nil),               // 3: lockstep.delivery.v1.Hello
-	(*DescribeRequest)(nil),     // 4: lockstep.delivery.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 5: lockstep.delivery.v1.DescribeResponse
-	(*AttachRequest)(nil),       // 6: lockstep.delivery.v1.AttachRequest
-	(*AttachResponse)(nil),      // 7: lockstep.delivery.v1.AttachResponse
-	(*SubscribeRequest)(nil),    // 8: lockstep.delivery.v1.SubscribeRequest
-	(*RangeRequest)(nil),        // 9: lockstep.delivery.v1.RangeRequest
-	(*BootstrapRequest)(nil),    // 10: lockstep.delivery.v1.BootstrapRequest
-	(*SnapshotRequest)(nil),     // 11: lockstep.delivery.v1.SnapshotRequest
-	(*ChunksRequest)(nil),       // 12: lockstep.delivery.v1.ChunksRequest
-	(*ChangesRequest)(nil),      // 13: lockstep.delivery.v1.ChangesRequest
-	(*SketchRequest)(nil),       // 14: lockstep.delivery.v1.SketchRequest
-	(*RowsRequest)(nil),         // 15: lockstep.delivery.v1.RowsRequest
-	(*Delivery)(nil),            // 16: lockstep.delivery.v1.Delivery
-	(*Piece)(nil),               // 17: lockstep.delivery.v1.Piece
-	(*Reset)(nil),               // 18: lockstep.delivery.v1.Reset
-	(*AckRequest)(nil),          // 19: lockstep.delivery.v1.AckRequest
-	(*AckResponse)(nil),         // 20: lockstep.delivery.v1.AckResponse
-	(*StatusRequest)(nil),       // 21: lockstep.delivery.v1.StatusRequest
-	(*DetachRequest)(nil),       // 22: lockstep.delivery.v1.DetachRequest
-	(*DetachResponse)(nil),      // 23: lockstep.delivery.v1.DetachResponse
-	(*v1.Stream)(nil),           // 24: lockstep.stream.v1.Stream
-	(v11.ConsumerKind)(0),       // 25: lockstep.consumer.v1.ConsumerKind
-	(*v11.Cursor)(nil),          // 26: lockstep.consumer.v1.Cursor
-	(*v1.Position)(nil),         // 27: lockstep.stream.v1.Position
-	(*v1.DigestMark)(nil),       // 28: lockstep.stream.v1.DigestMark
-	(v11.Action)(0),             // 29: lockstep.consumer.v1.Action
-	(*v11.Health)(nil),          // 30: lockstep.consumer.v1.Health
+	(Delivery_Kind)(0),       // 0: lockstep.delivery.v1.Delivery.Kind
+	(Piece_Content)(0),       // 1: lockstep.delivery.v1.Piece.Content
+	(*Hello)(nil),            // 2: lockstep.delivery.v1.Hello
+	(*DescribeRequest)(nil),  // 3: lockstep.delivery.v1.DescribeRequest
+	(*DescribeResponse)(nil), // 4: lockstep.delivery.v1.DescribeResponse
+	(*AttachRequest)(nil),    // 5: lockstep.delivery.v1.AttachRequest
+	(*AttachResponse)(nil),   // 6: lockstep.delivery.v1.AttachResponse
+	(*SubscribeRequest)(nil), // 7: lockstep.delivery.v1.SubscribeRequest
+	(*RangeRequest)(nil),     // 8: lockstep.delivery.v1.RangeRequest
+	(*SnapshotRequest)(nil),  // 9: lockstep.delivery.v1.SnapshotRequest
+	(*ChunksRequest)(nil),    // 10: lockstep.delivery.v1.ChunksRequest
+	(*ChangesRequest)(nil),   // 11: lockstep.delivery.v1.ChangesRequest
+	(*SketchRequest)(nil),    // 12: lockstep.delivery.v1.SketchRequest
+	(*RowsRequest)(nil),      // 13: lockstep.delivery.v1.RowsRequest
+	(*Delivery)(nil),         // 14: lockstep.delivery.v1.Delivery
+	(*Piece)(nil),            // 15: lockstep.delivery.v1.Piece
+	(*Reset)(nil),            // 16: lockstep.delivery.v1.Reset
+	(*AckRequest)(nil),       // 17: lockstep.delivery.v1.AckRequest
+	(*AckResponse)(nil),      // 18: lockstep.delivery.v1.AckResponse
+	(*StatusRequest)(nil),    // 19: lockstep.delivery.v1.StatusRequest
+	(*DetachRequest)(nil),    // 20: lockstep.delivery.v1.DetachRequest
+	(*DetachResponse)(nil),   // 21: lockstep.delivery.v1.DetachResponse
+	(*v1.Stream)(nil),        // 22: lockstep.stream.v1.Stream
+	(v11.ConsumerKind)(0),    // 23: lockstep.consumer.v1.ConsumerKind
+	(*v11.Cursor)(nil),       // 24: lockstep.consumer.v1.Cursor
+	(*v1.Position)(nil),      // 25: lockstep.stream.v1.Position
+	(*v1.DigestMark)(nil),    // 26: lockstep.stream.v1.DigestMark
+	(v11.Action)(0),          // 27: lockstep.consumer.v1.Action
+	(*v11.Health)(nil),       // 28: lockstep.consumer.v1.Health
 }
 var file_lockstep_delivery_v1_delivery_proto_depIdxs = []int32{
-	24, // 0: lockstep.delivery.v1.DescribeResponse.stream:type_name -> lockstep.stream.v1.Stream
-	25, // 1: lockstep.delivery.v1.AttachRequest.kind:type_name -> lockstep.consumer.v1.ConsumerKind
-	26, // 2: lockstep.delivery.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
-	24, // 3: lockstep.delivery.v1.AttachResponse.stream:type_name -> lockstep.stream.v1.Stream
-	27, // 4: lockstep.delivery.v1.SubscribeRequest.after:type_name -> lockstep.stream.v1.Position
-	27, // 5: lockstep.delivery.v1.SnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
+	22, // 0: lockstep.delivery.v1.DescribeResponse.stream:type_name -> lockstep.stream.v1.Stream
+	23, // 1: lockstep.delivery.v1.AttachRequest.kind:type_name -> lockstep.consumer.v1.ConsumerKind
+	24, // 2: lockstep.delivery.v1.AttachResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	22, // 3: lockstep.delivery.v1.AttachResponse.stream:type_name -> lockstep.stream.v1.Stream
+	25, // 4: lockstep.delivery.v1.SubscribeRequest.after:type_name -> lockstep.stream.v1.Position
+	25, // 5: lockstep.delivery.v1.SnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
 	0,  // 6: lockstep.delivery.v1.Delivery.kind:type_name -> lockstep.delivery.v1.Delivery.Kind
-	28, // 7: lockstep.delivery.v1.Delivery.digest:type_name -> lockstep.stream.v1.DigestMark
-	18, // 8: lockstep.delivery.v1.Delivery.reset:type_name -> lockstep.delivery.v1.Reset
-	17, // 9: lockstep.delivery.v1.Delivery.piece:type_name -> lockstep.delivery.v1.Piece
-	1,  // 10: lockstep.delivery.v1.Delivery.step:type_name -> lockstep.delivery.v1.Delivery.BootstrapStep
-	2,  // 11: lockstep.delivery.v1.Piece.content:type_name -> lockstep.delivery.v1.Piece.Content
-	29, // 12: lockstep.delivery.v1.Reset.action:type_name -> lockstep.consumer.v1.Action
-	26, // 13: lockstep.delivery.v1.Reset.from:type_name -> lockstep.consumer.v1.Cursor
-	26, // 14: lockstep.delivery.v1.AckRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
-	26, // 15: lockstep.delivery.v1.AckResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
-	30, // 16: lockstep.delivery.v1.StatusRequest.health:type_name -> lockstep.consumer.v1.Health
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	26, // 7: lockstep.delivery.v1.Delivery.digest:type_name -> lockstep.stream.v1.DigestMark
+	16, // 8: lockstep.delivery.v1.Delivery.reset:type_name -> lockstep.delivery.v1.Reset
+	15, // 9: lockstep.delivery.v1.Delivery.piece:type_name -> lockstep.delivery.v1.Piece
+	1,  // 10: lockstep.delivery.v1.Piece.content:type_name -> lockstep.delivery.v1.Piece.Content
+	27, // 11: lockstep.delivery.v1.Reset.action:type_name -> lockstep.consumer.v1.Action
+	24, // 12: lockstep.delivery.v1.Reset.from:type_name -> lockstep.consumer.v1.Cursor
+	24, // 13: lockstep.delivery.v1.AckRequest.cursors:type_name -> lockstep.consumer.v1.Cursor
+	24, // 14: lockstep.delivery.v1.AckResponse.cursors:type_name -> lockstep.consumer.v1.Cursor
+	28, // 15: lockstep.delivery.v1.StatusRequest.health:type_name -> lockstep.consumer.v1.Health
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_delivery_v1_delivery_proto_init() }
@@ -1968,8 +1824,8 @@ func file_lockstep_delivery_v1_delivery_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lockstep_delivery_v1_delivery_proto_rawDesc), len(file_lockstep_delivery_v1_delivery_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   21,
+			NumEnums:      2,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1185,324 +1185,6 @@ func (x *ReadSnapshotResponse) GetData() []byte {
 	return nil
 }
 
-type ReadStateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	StreamId      uint64                 `protobuf:"varint,2,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
-	Partition     uint32                 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReadStateRequest) Reset() {
-	*x = ReadStateRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReadStateRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReadStateRequest) ProtoMessage() {}
-
-func (x *ReadStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReadStateRequest.ProtoReflect.Descriptor instead.
-func (*ReadStateRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *ReadStateRequest) GetStream() string {
-	if x != nil {
-		return x.Stream
-	}
-	return ""
-}
-
-func (x *ReadStateRequest) GetStreamId() uint64 {
-	if x != nil {
-		return x.StreamId
-	}
-	return 0
-}
-
-func (x *ReadStateRequest) GetPartition() uint32 {
-	if x != nil {
-		return x.Partition
-	}
-	return 0
-}
-
-// ReadStateResponse is the opening, a chunk, or the ending; in that order.
-type ReadStateResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Part:
-	//
-	//	*ReadStateResponse_Opening
-	//	*ReadStateResponse_Chunk
-	//	*ReadStateResponse_Ending
-	Part          isReadStateResponse_Part `protobuf_oneof:"part"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReadStateResponse) Reset() {
-	*x = ReadStateResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReadStateResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReadStateResponse) ProtoMessage() {}
-
-func (x *ReadStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReadStateResponse.ProtoReflect.Descriptor instead.
-func (*ReadStateResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *ReadStateResponse) GetPart() isReadStateResponse_Part {
-	if x != nil {
-		return x.Part
-	}
-	return nil
-}
-
-func (x *ReadStateResponse) GetOpening() *StateOpening {
-	if x != nil {
-		if x, ok := x.Part.(*ReadStateResponse_Opening); ok {
-			return x.Opening
-		}
-	}
-	return nil
-}
-
-func (x *ReadStateResponse) GetChunk() *StateChunk {
-	if x != nil {
-		if x, ok := x.Part.(*ReadStateResponse_Chunk); ok {
-			return x.Chunk
-		}
-	}
-	return nil
-}
-
-func (x *ReadStateResponse) GetEnding() *StateEnding {
-	if x != nil {
-		if x, ok := x.Part.(*ReadStateResponse_Ending); ok {
-			return x.Ending
-		}
-	}
-	return nil
-}
-
-type isReadStateResponse_Part interface {
-	isReadStateResponse_Part()
-}
-
-type ReadStateResponse_Opening struct {
-	Opening *StateOpening `protobuf:"bytes,1,opt,name=opening,proto3,oneof"`
-}
-
-type ReadStateResponse_Chunk struct {
-	Chunk *StateChunk `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
-}
-
-type ReadStateResponse_Ending struct {
-	Ending *StateEnding `protobuf:"bytes,3,opt,name=ending,proto3,oneof"`
-}
-
-func (*ReadStateResponse_Opening) isReadStateResponse_Part() {}
-
-func (*ReadStateResponse_Chunk) isReadStateResponse_Part() {}
-
-func (*ReadStateResponse_Ending) isReadStateResponse_Part() {}
-
-type StateOpening struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	At    *v1.Position           `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
-	// What the state will prove to be.
-	Digest        *v1.DigestMark `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StateOpening) Reset() {
-	*x = StateOpening{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StateOpening) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StateOpening) ProtoMessage() {}
-
-func (x *StateOpening) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StateOpening.ProtoReflect.Descriptor instead.
-func (*StateOpening) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{21}
-}
-
-func (x *StateOpening) GetAt() *v1.Position {
-	if x != nil {
-		return x.At
-	}
-	return nil
-}
-
-func (x *StateOpening) GetDigest() *v1.DigestMark {
-	if x != nil {
-		return x.Digest
-	}
-	return nil
-}
-
-// StateChunk holds rows in the encoding of libs/message-common/state, rising by key.
-type StateChunk struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Rows  []byte                 `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"`
-	Count uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	// CRC32C of `rows`.
-	Crc           uint32 `protobuf:"varint,3,opt,name=crc,proto3" json:"crc,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StateChunk) Reset() {
-	*x = StateChunk{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StateChunk) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StateChunk) ProtoMessage() {}
-
-func (x *StateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StateChunk.ProtoReflect.Descriptor instead.
-func (*StateChunk) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *StateChunk) GetRows() []byte {
-	if x != nil {
-		return x.Rows
-	}
-	return nil
-}
-
-func (x *StateChunk) GetCount() uint32 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-func (x *StateChunk) GetCrc() uint32 {
-	if x != nil {
-		return x.Crc
-	}
-	return 0
-}
-
-type StateEnding struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        *v1.DigestMark         `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StateEnding) Reset() {
-	*x = StateEnding{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StateEnding) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StateEnding) ProtoMessage() {}
-
-func (x *StateEnding) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StateEnding.ProtoReflect.Descriptor instead.
-func (*StateEnding) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *StateEnding) GetDigest() *v1.DigestMark {
-	if x != nil {
-		return x.Digest
-	}
-	return nil
-}
-
 type CreateStreamRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *v1.StreamSpec         `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -1513,7 +1195,7 @@ type CreateStreamRequest struct {
 
 func (x *CreateStreamRequest) Reset() {
 	*x = CreateStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1207,7 @@ func (x *CreateStreamRequest) String() string {
 func (*CreateStreamRequest) ProtoMessage() {}
 
 func (x *CreateStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1220,7 @@ func (x *CreateStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStreamRequest.ProtoReflect.Descriptor instead.
 func (*CreateStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{24}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateStreamRequest) GetSpec() *v1.StreamSpec {
@@ -1565,7 +1247,7 @@ type CreateStreamResponse struct {
 
 func (x *CreateStreamResponse) Reset() {
 	*x = CreateStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1259,7 @@ func (x *CreateStreamResponse) String() string {
 func (*CreateStreamResponse) ProtoMessage() {}
 
 func (x *CreateStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1272,7 @@ func (x *CreateStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStreamResponse.ProtoReflect.Descriptor instead.
 func (*CreateStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{25}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateStreamResponse) GetStream() *v1.Stream {
@@ -1616,7 +1298,7 @@ type GetStreamRequest struct {
 
 func (x *GetStreamRequest) Reset() {
 	*x = GetStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1310,7 @@ func (x *GetStreamRequest) String() string {
 func (*GetStreamRequest) ProtoMessage() {}
 
 func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1323,7 @@ func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamRequest.ProtoReflect.Descriptor instead.
 func (*GetStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{26}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetStreamRequest) GetName() string {
@@ -1660,7 +1342,7 @@ type GetStreamResponse struct {
 
 func (x *GetStreamResponse) Reset() {
 	*x = GetStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[27]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1354,7 @@ func (x *GetStreamResponse) String() string {
 func (*GetStreamResponse) ProtoMessage() {}
 
 func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[27]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1367,7 @@ func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamResponse.ProtoReflect.Descriptor instead.
 func (*GetStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{27}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetStreamResponse) GetStream() *v1.Stream {
@@ -1703,7 +1385,7 @@ type ListStreamsRequest struct {
 
 func (x *ListStreamsRequest) Reset() {
 	*x = ListStreamsRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[28]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1397,7 @@ func (x *ListStreamsRequest) String() string {
 func (*ListStreamsRequest) ProtoMessage() {}
 
 func (x *ListStreamsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[28]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1410,7 @@ func (x *ListStreamsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStreamsRequest.ProtoReflect.Descriptor instead.
 func (*ListStreamsRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{28}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{23}
 }
 
 type ListStreamsResponse struct {
@@ -1740,7 +1422,7 @@ type ListStreamsResponse struct {
 
 func (x *ListStreamsResponse) Reset() {
 	*x = ListStreamsResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[29]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1434,7 @@ func (x *ListStreamsResponse) String() string {
 func (*ListStreamsResponse) ProtoMessage() {}
 
 func (x *ListStreamsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[29]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1447,7 @@ func (x *ListStreamsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListStreamsResponse.ProtoReflect.Descriptor instead.
 func (*ListStreamsResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{29}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListStreamsResponse) GetStreams() []*v1.Stream {
@@ -1784,7 +1466,7 @@ type DeleteStreamRequest struct {
 
 func (x *DeleteStreamRequest) Reset() {
 	*x = DeleteStreamRequest{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[30]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1478,7 @@ func (x *DeleteStreamRequest) String() string {
 func (*DeleteStreamRequest) ProtoMessage() {}
 
 func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[30]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1491,7 @@ func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamRequest.ProtoReflect.Descriptor instead.
 func (*DeleteStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{30}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteStreamRequest) GetName() string {
@@ -1827,7 +1509,7 @@ type DeleteStreamResponse struct {
 
 func (x *DeleteStreamResponse) Reset() {
 	*x = DeleteStreamResponse{}
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[31]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1521,7 @@ func (x *DeleteStreamResponse) String() string {
 func (*DeleteStreamResponse) ProtoMessage() {}
 
 func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[31]
+	mi := &file_lockstep_sequencer_v1_sequencer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1534,7 @@ func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamResponse.ProtoReflect.Descriptor instead.
 func (*DeleteStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{31}
+	return file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{26}
 }
 
 var File_lockstep_sequencer_v1_sequencer_proto protoreflect.FileDescriptor
@@ -1937,26 +1619,7 @@ const file_lockstep_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"*\n" +
 	"\x14ReadSnapshotResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"e\n" +
-	"\x10ReadStateRequest\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1b\n" +
-	"\tstream_id\x18\x02 \x01(\x04R\bstreamId\x12\x1c\n" +
-	"\tpartition\x18\x03 \x01(\rR\tpartition\"\xd5\x01\n" +
-	"\x11ReadStateResponse\x12?\n" +
-	"\aopening\x18\x01 \x01(\v2#.lockstep.sequencer.v1.StateOpeningH\x00R\aopening\x129\n" +
-	"\x05chunk\x18\x02 \x01(\v2!.lockstep.sequencer.v1.StateChunkH\x00R\x05chunk\x12<\n" +
-	"\x06ending\x18\x03 \x01(\v2\".lockstep.sequencer.v1.StateEndingH\x00R\x06endingB\x06\n" +
-	"\x04part\"t\n" +
-	"\fStateOpening\x12,\n" +
-	"\x02at\x18\x01 \x01(\v2\x1c.lockstep.stream.v1.PositionR\x02at\x126\n" +
-	"\x06digest\x18\x02 \x01(\v2\x1e.lockstep.stream.v1.DigestMarkR\x06digest\"H\n" +
-	"\n" +
-	"StateChunk\x12\x12\n" +
-	"\x04rows\x18\x01 \x01(\fR\x04rows\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\x12\x10\n" +
-	"\x03crc\x18\x03 \x01(\rR\x03crc\"E\n" +
-	"\vStateEnding\x126\n" +
-	"\x06digest\x18\x01 \x01(\v2\x1e.lockstep.stream.v1.DigestMarkR\x06digest\"f\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"f\n" +
 	"\x13CreateStreamRequest\x122\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1e.lockstep.stream.v1.StreamSpecR\x04spec\x12\x1b\n" +
 	"\tif_absent\x18\x02 \x01(\bR\bifAbsent\"d\n" +
@@ -1972,14 +1635,13 @@ const file_lockstep_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\astreams\x18\x01 \x03(\v2\x1a.lockstep.stream.v1.StreamR\astreams\")\n" +
 	"\x13DeleteStreamRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14DeleteStreamResponse2\xaa\x05\n" +
+	"\x14DeleteStreamResponse2\xc8\x04\n" +
 	"\tSequencer\x12g\n" +
 	"\fOpenProducer\x12*.lockstep.sequencer.v1.OpenProducerRequest\x1a+.lockstep.sequencer.v1.OpenProducerResponse\x12U\n" +
 	"\x06Append\x12$.lockstep.sequencer.v1.AppendRequest\x1a%.lockstep.sequencer.v1.AppendResponse\x12Q\n" +
 	"\x04Read\x12\".lockstep.sequencer.v1.ReadRequest\x1a#.lockstep.sequencer.v1.ReadResponse0\x01\x12R\n" +
 	"\x05Tails\x12#.lockstep.sequencer.v1.TailsRequest\x1a$.lockstep.sequencer.v1.TailsResponse\x12i\n" +
-	"\fOpenSnapshot\x12*.lockstep.sequencer.v1.OpenSnapshotRequest\x1a+.lockstep.sequencer.v1.OpenSnapshotResponse0\x01\x12`\n" +
-	"\tReadState\x12'.lockstep.sequencer.v1.ReadStateRequest\x1a(.lockstep.sequencer.v1.ReadStateResponse0\x01\x12i\n" +
+	"\fOpenSnapshot\x12*.lockstep.sequencer.v1.OpenSnapshotRequest\x1a+.lockstep.sequencer.v1.OpenSnapshotResponse0\x01\x12i\n" +
 	"\fReadSnapshot\x12*.lockstep.sequencer.v1.ReadSnapshotRequest\x1a+.lockstep.sequencer.v1.ReadSnapshotResponse0\x012\xa3\x03\n" +
 	"\tCatalogue\x12g\n" +
 	"\fCreateStream\x12*.lockstep.sequencer.v1.CreateStreamRequest\x1a+.lockstep.sequencer.v1.CreateStreamResponse\x12^\n" +
@@ -1999,7 +1661,7 @@ func file_lockstep_sequencer_v1_sequencer_proto_rawDescGZIP() []byte {
 	return file_lockstep_sequencer_v1_sequencer_proto_rawDescData
 }
 
-var file_lockstep_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_lockstep_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_lockstep_sequencer_v1_sequencer_proto_goTypes = []any{
 	(*OpenProducerRequest)(nil),  // 0: lockstep.sequencer.v1.OpenProducerRequest
 	(*OpenProducerResponse)(nil), // 1: lockstep.sequencer.v1.OpenProducerResponse
@@ -2020,75 +1682,62 @@ var file_lockstep_sequencer_v1_sequencer_proto_goTypes = []any{
 	(*SnapshotManifest)(nil),     // 16: lockstep.sequencer.v1.SnapshotManifest
 	(*ReadSnapshotRequest)(nil),  // 17: lockstep.sequencer.v1.ReadSnapshotRequest
 	(*ReadSnapshotResponse)(nil), // 18: lockstep.sequencer.v1.ReadSnapshotResponse
-	(*ReadStateRequest)(nil),     // 19: lockstep.sequencer.v1.ReadStateRequest
-	(*ReadStateResponse)(nil),    // 20: lockstep.sequencer.v1.ReadStateResponse
-	(*StateOpening)(nil),         // 21: lockstep.sequencer.v1.StateOpening
-	(*StateChunk)(nil),           // 22: lockstep.sequencer.v1.StateChunk
-	(*StateEnding)(nil),          // 23: lockstep.sequencer.v1.StateEnding
-	(*CreateStreamRequest)(nil),  // 24: lockstep.sequencer.v1.CreateStreamRequest
-	(*CreateStreamResponse)(nil), // 25: lockstep.sequencer.v1.CreateStreamResponse
-	(*GetStreamRequest)(nil),     // 26: lockstep.sequencer.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),    // 27: lockstep.sequencer.v1.GetStreamResponse
-	(*ListStreamsRequest)(nil),   // 28: lockstep.sequencer.v1.ListStreamsRequest
-	(*ListStreamsResponse)(nil),  // 29: lockstep.sequencer.v1.ListStreamsResponse
-	(*DeleteStreamRequest)(nil),  // 30: lockstep.sequencer.v1.DeleteStreamRequest
-	(*DeleteStreamResponse)(nil), // 31: lockstep.sequencer.v1.DeleteStreamResponse
-	(*v1.Fault)(nil),             // 32: lockstep.stream.v1.Fault
-	(*v1.DigestMark)(nil),        // 33: lockstep.stream.v1.DigestMark
-	(*v1.Lane)(nil),              // 34: lockstep.stream.v1.Lane
-	(*v1.Position)(nil),          // 35: lockstep.stream.v1.Position
-	(*v1.StreamSpec)(nil),        // 36: lockstep.stream.v1.StreamSpec
-	(*v1.Stream)(nil),            // 37: lockstep.stream.v1.Stream
+	(*CreateStreamRequest)(nil),  // 19: lockstep.sequencer.v1.CreateStreamRequest
+	(*CreateStreamResponse)(nil), // 20: lockstep.sequencer.v1.CreateStreamResponse
+	(*GetStreamRequest)(nil),     // 21: lockstep.sequencer.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),    // 22: lockstep.sequencer.v1.GetStreamResponse
+	(*ListStreamsRequest)(nil),   // 23: lockstep.sequencer.v1.ListStreamsRequest
+	(*ListStreamsResponse)(nil),  // 24: lockstep.sequencer.v1.ListStreamsResponse
+	(*DeleteStreamRequest)(nil),  // 25: lockstep.sequencer.v1.DeleteStreamRequest
+	(*DeleteStreamResponse)(nil), // 26: lockstep.sequencer.v1.DeleteStreamResponse
+	(*v1.Fault)(nil),             // 27: lockstep.stream.v1.Fault
+	(*v1.DigestMark)(nil),        // 28: lockstep.stream.v1.DigestMark
+	(*v1.Lane)(nil),              // 29: lockstep.stream.v1.Lane
+	(*v1.Position)(nil),          // 30: lockstep.stream.v1.Position
+	(*v1.StreamSpec)(nil),        // 31: lockstep.stream.v1.StreamSpec
+	(*v1.Stream)(nil),            // 32: lockstep.stream.v1.Stream
 }
 var file_lockstep_sequencer_v1_sequencer_proto_depIdxs = []int32{
 	3,  // 0: lockstep.sequencer.v1.AppendRequest.runs:type_name -> lockstep.sequencer.v1.ProducerRun
 	5,  // 1: lockstep.sequencer.v1.AppendResponse.refusals:type_name -> lockstep.sequencer.v1.RunRefusal
-	32, // 2: lockstep.sequencer.v1.RunRefusal.fault:type_name -> lockstep.stream.v1.Fault
+	27, // 2: lockstep.sequencer.v1.RunRefusal.fault:type_name -> lockstep.stream.v1.Fault
 	6,  // 3: lockstep.sequencer.v1.RunRefusal.duplicates:type_name -> lockstep.sequencer.v1.Duplicate
-	33, // 4: lockstep.sequencer.v1.ReadResponse.digest:type_name -> lockstep.stream.v1.DigestMark
+	28, // 4: lockstep.sequencer.v1.ReadResponse.digest:type_name -> lockstep.stream.v1.DigestMark
 	10, // 5: lockstep.sequencer.v1.TailsRequest.lanes:type_name -> lockstep.sequencer.v1.LaneRef
 	12, // 6: lockstep.sequencer.v1.TailsResponse.lanes:type_name -> lockstep.sequencer.v1.LaneTail
-	34, // 7: lockstep.sequencer.v1.LaneTail.lane:type_name -> lockstep.stream.v1.Lane
-	35, // 8: lockstep.sequencer.v1.OpenSnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
+	29, // 7: lockstep.sequencer.v1.LaneTail.lane:type_name -> lockstep.stream.v1.Lane
+	30, // 8: lockstep.sequencer.v1.OpenSnapshotRequest.at_least:type_name -> lockstep.stream.v1.Position
 	15, // 9: lockstep.sequencer.v1.OpenSnapshotResponse.progress:type_name -> lockstep.sequencer.v1.SnapshotProgress
 	16, // 10: lockstep.sequencer.v1.OpenSnapshotResponse.manifest:type_name -> lockstep.sequencer.v1.SnapshotManifest
-	21, // 11: lockstep.sequencer.v1.ReadStateResponse.opening:type_name -> lockstep.sequencer.v1.StateOpening
-	22, // 12: lockstep.sequencer.v1.ReadStateResponse.chunk:type_name -> lockstep.sequencer.v1.StateChunk
-	23, // 13: lockstep.sequencer.v1.ReadStateResponse.ending:type_name -> lockstep.sequencer.v1.StateEnding
-	35, // 14: lockstep.sequencer.v1.StateOpening.at:type_name -> lockstep.stream.v1.Position
-	33, // 15: lockstep.sequencer.v1.StateOpening.digest:type_name -> lockstep.stream.v1.DigestMark
-	33, // 16: lockstep.sequencer.v1.StateEnding.digest:type_name -> lockstep.stream.v1.DigestMark
-	36, // 17: lockstep.sequencer.v1.CreateStreamRequest.spec:type_name -> lockstep.stream.v1.StreamSpec
-	37, // 18: lockstep.sequencer.v1.CreateStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
-	37, // 19: lockstep.sequencer.v1.GetStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
-	37, // 20: lockstep.sequencer.v1.ListStreamsResponse.streams:type_name -> lockstep.stream.v1.Stream
-	0,  // 21: lockstep.sequencer.v1.Sequencer.OpenProducer:input_type -> lockstep.sequencer.v1.OpenProducerRequest
-	2,  // 22: lockstep.sequencer.v1.Sequencer.Append:input_type -> lockstep.sequencer.v1.AppendRequest
-	7,  // 23: lockstep.sequencer.v1.Sequencer.Read:input_type -> lockstep.sequencer.v1.ReadRequest
-	9,  // 24: lockstep.sequencer.v1.Sequencer.Tails:input_type -> lockstep.sequencer.v1.TailsRequest
-	13, // 25: lockstep.sequencer.v1.Sequencer.OpenSnapshot:input_type -> lockstep.sequencer.v1.OpenSnapshotRequest
-	19, // 26: lockstep.sequencer.v1.Sequencer.ReadState:input_type -> lockstep.sequencer.v1.ReadStateRequest
-	17, // 27: lockstep.sequencer.v1.Sequencer.ReadSnapshot:input_type -> lockstep.sequencer.v1.ReadSnapshotRequest
-	24, // 28: lockstep.sequencer.v1.Catalogue.CreateStream:input_type -> lockstep.sequencer.v1.CreateStreamRequest
-	26, // 29: lockstep.sequencer.v1.Catalogue.GetStream:input_type -> lockstep.sequencer.v1.GetStreamRequest
-	28, // 30: lockstep.sequencer.v1.Catalogue.ListStreams:input_type -> lockstep.sequencer.v1.ListStreamsRequest
-	30, // 31: lockstep.sequencer.v1.Catalogue.DeleteStream:input_type -> lockstep.sequencer.v1.DeleteStreamRequest
-	1,  // 32: lockstep.sequencer.v1.Sequencer.OpenProducer:output_type -> lockstep.sequencer.v1.OpenProducerResponse
-	4,  // 33: lockstep.sequencer.v1.Sequencer.Append:output_type -> lockstep.sequencer.v1.AppendResponse
-	8,  // 34: lockstep.sequencer.v1.Sequencer.Read:output_type -> lockstep.sequencer.v1.ReadResponse
-	11, // 35: lockstep.sequencer.v1.Sequencer.Tails:output_type -> lockstep.sequencer.v1.TailsResponse
-	14, // 36: lockstep.sequencer.v1.Sequencer.OpenSnapshot:output_type -> lockstep.sequencer.v1.OpenSnapshotResponse
-	20, // 37: lockstep.sequencer.v1.Sequencer.ReadState:output_type -> lockstep.sequencer.v1.ReadStateResponse
-	18, // 38: lockstep.sequencer.v1.Sequencer.ReadSnapshot:output_type -> lockstep.sequencer.v1.ReadSnapshotResponse
-	25, // 39: lockstep.sequencer.v1.Catalogue.CreateStream:output_type -> lockstep.sequencer.v1.CreateStreamResponse
-	27, // 40: lockstep.sequencer.v1.Catalogue.GetStream:output_type -> lockstep.sequencer.v1.GetStreamResponse
-	29, // 41: lockstep.sequencer.v1.Catalogue.ListStreams:output_type -> lockstep.sequencer.v1.ListStreamsResponse
-	31, // 42: lockstep.sequencer.v1.Catalogue.DeleteStream:output_type -> lockstep.sequencer.v1.DeleteStreamResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	31, // 11: lockstep.sequencer.v1.CreateStreamRequest.spec:type_name -> lockstep.stream.v1.StreamSpec
+	32, // 12: lockstep.sequencer.v1.CreateStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
+	32, // 13: lockstep.sequencer.v1.GetStreamResponse.stream:type_name -> lockstep.stream.v1.Stream
+	32, // 14: lockstep.sequencer.v1.ListStreamsResponse.streams:type_name -> lockstep.stream.v1.Stream
+	0,  // 15: lockstep.sequencer.v1.Sequencer.OpenProducer:input_type -> lockstep.sequencer.v1.OpenProducerRequest
+	2,  // 16: lockstep.sequencer.v1.Sequencer.Append:input_type -> lockstep.sequencer.v1.AppendRequest
+	7,  // 17: lockstep.sequencer.v1.Sequencer.Read:input_type -> lockstep.sequencer.v1.ReadRequest
+	9,  // 18: lockstep.sequencer.v1.Sequencer.Tails:input_type -> lockstep.sequencer.v1.TailsRequest
+	13, // 19: lockstep.sequencer.v1.Sequencer.OpenSnapshot:input_type -> lockstep.sequencer.v1.OpenSnapshotRequest
+	17, // 20: lockstep.sequencer.v1.Sequencer.ReadSnapshot:input_type -> lockstep.sequencer.v1.ReadSnapshotRequest
+	19, // 21: lockstep.sequencer.v1.Catalogue.CreateStream:input_type -> lockstep.sequencer.v1.CreateStreamRequest
+	21, // 22: lockstep.sequencer.v1.Catalogue.GetStream:input_type -> lockstep.sequencer.v1.GetStreamRequest
+	23, // 23: lockstep.sequencer.v1.Catalogue.ListStreams:input_type -> lockstep.sequencer.v1.ListStreamsRequest
+	25, // 24: lockstep.sequencer.v1.Catalogue.DeleteStream:input_type -> lockstep.sequencer.v1.DeleteStreamRequest
+	1,  // 25: lockstep.sequencer.v1.Sequencer.OpenProducer:output_type -> lockstep.sequencer.v1.OpenProducerResponse
+	4,  // 26: lockstep.sequencer.v1.Sequencer.Append:output_type -> lockstep.sequencer.v1.AppendResponse
+	8,  // 27: lockstep.sequencer.v1.Sequencer.Read:output_type -> lockstep.sequencer.v1.ReadResponse
+	11, // 28: lockstep.sequencer.v1.Sequencer.Tails:output_type -> lockstep.sequencer.v1.TailsResponse
+	14, // 29: lockstep.sequencer.v1.Sequencer.OpenSnapshot:output_type -> lockstep.sequencer.v1.OpenSnapshotResponse
+	18, // 30: lockstep.sequencer.v1.Sequencer.ReadSnapshot:output_type -> lockstep.sequencer.v1.ReadSnapshotResponse
+	20, // 31: lockstep.sequencer.v1.Catalogue.CreateStream:output_type -> lockstep.sequencer.v1.CreateStreamResponse
+	22, // 32: lockstep.sequencer.v1.Catalogue.GetStream:output_type -> lockstep.sequencer.v1.GetStreamResponse
+	24, // 33: lockstep.sequencer.v1.Catalogue.ListStreams:output_type -> lockstep.sequencer.v1.ListStreamsResponse
+	26, // 34: lockstep.sequencer.v1.Catalogue.DeleteStream:output_type -> lockstep.sequencer.v1.DeleteStreamResponse
+	25, // [25:35] is the sub-list for method output_type
+	15, // [15:25] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_lockstep_sequencer_v1_sequencer_proto_init() }
@@ -2100,18 +1749,13 @@ func file_lockstep_sequencer_v1_sequencer_proto_init() {
 		(*OpenSnapshotResponse_Progress)(nil),
 		(*OpenSnapshotResponse_Manifest)(nil),
 	}
-	file_lockstep_sequencer_v1_sequencer_proto_msgTypes[20].OneofWrappers = []any{
-		(*ReadStateResponse_Opening)(nil),
-		(*ReadStateResponse_Chunk)(nil),
-		(*ReadStateResponse_Ending)(nil),
-	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lockstep_sequencer_v1_sequencer_proto_rawDesc), len(file_lockstep_sequencer_v1_sequencer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

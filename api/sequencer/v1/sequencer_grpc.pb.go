@@ -26,7 +26,6 @@ const (
 	Sequencer_Read_FullMethodName         = "/lockstep.sequencer.v1.Sequencer/Read"
 	Sequencer_Tails_FullMethodName        = "/lockstep.sequencer.v1.Sequencer/Tails"
 	Sequencer_OpenSnapshot_FullMethodName = "/lockstep.sequencer.v1.Sequencer/OpenSnapshot"
-	Sequencer_ReadState_FullMethodName    = "/lockstep.sequencer.v1.Sequencer/ReadState"
 	Sequencer_ReadSnapshot_FullMethodName = "/lockstep.sequencer.v1.Sequencer/ReadSnapshot"
 )
 
@@ -44,8 +43,6 @@ type SequencerClient interface {
 	// OpenSnapshot answers the manifest of a snapshot of a lane, making one unless there is a fitting one; meanwhile it tells how far it
 	// is. Callers who ask while one is being made share it.
 	OpenSnapshot(ctx context.Context, in *OpenSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenSnapshotResponse], error)
-	// ReadState sends the state of a lane at exactly one sequence, in key order, and ends with what proves it.
-	ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error)
 	// ReadSnapshot sends a range of a snapshot's file. Each call extends the snapshot's lease.
 	ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadSnapshotResponse], error)
 }
@@ -126,28 +123,9 @@ func (c *sequencerClient) OpenSnapshot(ctx context.Context, in *OpenSnapshotRequ
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sequencer_OpenSnapshotClient = grpc.ServerStreamingClient[OpenSnapshotResponse]
 
-func (c *sequencerClient) ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[2], Sequencer_ReadState_FullMethodName, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	x := &grpc.GenericClientStream[ReadStateRequest, ReadStateResponse]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
-	return x, nil
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Sequencer_ReadStateClient = grpc.ServerStreamingClient[ReadStateResponse]
-
 func (c *sequencerClient) ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadSnapshotResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[3], Sequencer_ReadSnapshot_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Sequencer_ServiceDesc.Streams[2], Sequencer_ReadSnapshot_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +156,6 @@ type SequencerServer interface {
 	// OpenSnapshot answers the manifest of a snapshot of a lane, making one unless there is a fitting one; meanwhile it tells how far it
 	// is. Callers who ask while one is being made share it.
 	OpenSnapshot(*OpenSnapshotRequest, grpc.ServerStreamingServer[OpenSnapshotResponse]) error
-	// ReadState sends the state of a lane at exactly one sequence, in key order, and ends with what proves it.
-	ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error
 	// ReadSnapshot sends a range of a snapshot's file. Each call extends the snapshot's lease.
 	ReadSnapshot(*ReadSnapshotRequest, grpc.ServerStreamingServer[ReadSnapshotResponse]) error
 	mustEmbedUnimplementedSequencerServer()
@@ -206,9 +182,6 @@ func (UnimplementedSequencerServer) Tails(context.Context, *TailsRequest) (*Tail
 }
 func (UnimplementedSequencerServer) OpenSnapshot(*OpenSnapshotRequest, grpc.ServerStreamingServer[OpenSnapshotResponse]) error {
 	return status.Error(codes.Unimplemented, "method OpenSnapshot not implemented")
-}
-func (UnimplementedSequencerServer) ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error {
-	return status.Error(codes.Unimplemented, "method ReadState not implemented")
 }
 func (UnimplementedSequencerServer) ReadSnapshot(*ReadSnapshotRequest, grpc.ServerStreamingServer[ReadSnapshotResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadSnapshot not implemented")
@@ -310,17 +283,6 @@ func _Sequencer_OpenSnapshot_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sequencer_OpenSnapshotServer = grpc.ServerStreamingServer[OpenSnapshotResponse]
 
-func _Sequencer_ReadState_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(ReadStateRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
-	}
-	return srv.(SequencerServer).ReadState(m, &grpc.GenericServerStream[ReadStateRequest, ReadStateResponse]{ServerStream: stream})
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Sequencer_ReadStateServer = grpc.ServerStreamingServer[ReadStateResponse]
-
 func _Sequencer_ReadSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadSnapshotRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -361,11 +323,6 @@ var Sequencer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "OpenSnapshot",
 			Handler:       _Sequencer_OpenSnapshot_Handler,
-			ServerStreams: true,
-		},
-		{
-			StreamName:    "ReadState",
-			Handler:       _Sequencer_ReadState_Handler,
 			ServerStreams: true,
 		},
 		{

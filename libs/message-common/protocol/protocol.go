@@ -42,7 +42,6 @@ const (
 	RouteDetach    = "lockstep.detach"    // request-response
 	RouteSubscribe = "lockstep.subscribe" // request-stream without end
 	RouteRange     = "lockstep.range"     // request-stream, bounded
-	RouteBootstrap = "lockstep.bootstrap" // request-stream, bounded
 	RouteSnapshot  = "lockstep.snapshot"  // request-stream: the manifest of a snapshot, when there is one
 	RouteChunks    = "lockstep.chunks"    // request-stream: chunks of a snapshot as they are stored
 	RouteChanges   = "lockstep.changes"   // request-stream: what changed since a sequence

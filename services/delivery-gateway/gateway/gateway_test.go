@@ -14,7 +14,6 @@ import (
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
-	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
@@ -162,8 +161,8 @@ func TestSetupIsRefused(t *testing.T) {
 		if err := open(t, c, protocol.RouteRange, &deliveryv1.RangeRequest{Stream: "orders", From: 1}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
 			t.Errorf("range: %v", err)
 		}
-		if err := open(t, c, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
-			t.Errorf("bootstrap: %v", err)
+		if err := open(t, c, protocol.RouteSnapshot, &deliveryv1.SnapshotRequest{Stream: "orders"}, 5).ends(); !errors.Is(err, fault.NotPermitted) {
+			t.Errorf("snapshot: %v", err)
 		}
 		// Granted and unknown: what is near and not granted stays unsaid.
 		err = ask(t, c, protocol.RouteDescribe, &deliveryv1.DescribeRequest{Stream: "prices"}, new(deliveryv1.DescribeResponse))
@@ -379,61 +378,6 @@ func TestAcksAreGatheredAndKept(t *testing.T) {
 	}
 }
 
-func TestBootstrap(t *testing.T) {
-	h := newHouse(t, func(c *gateway.Config, _ *house) { c.MaxBootstraps = 1 })
-	h.store.lane.Append(5, 10)
-	h.store.chunks = 20
-	c := h.dial()
-	begin := func(credit uint32) *reading {
-		return open(t, c, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, credit)
-	}
-	slow := begin(1)
-	if _, _, err := slow.next(); err != nil {
-		t.Fatal(err)
-	}
-	if err := begin(100).ends(); !errors.Is(err, fault.Overloaded) || fault.Of(err).Detail("retry_after_ms") == "" {
-		t.Fatalf("a second one: %v", err)
-	}
-	// The consumer has taken one or two; the transport's window holds some MiB more; storage must be waiting long before the end.
-	chunks, ended := 0, false
-	for !ended {
-		d, data, err := slow.next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch d.GetStep() {
-		case deliveryv1.Delivery_BOOTSTRAP_STEP_CHUNK:
-			chunks++
-			if batch.CRC(data) != d.GetCrc() || d.GetRows() != 1 {
-				t.Fatalf("chunk %d: %v", chunks, d)
-			}
-			if ahead := h.store.partsSent() - chunks; ahead > 16 {
-				t.Fatalf("storage was read %d chunks ahead", ahead)
-			}
-		case deliveryv1.Delivery_BOOTSTRAP_STEP_ENDING:
-			ended = true
-			if d.GetDigest().GetSequence() != 5 {
-				t.Fatalf("ending: %v", d)
-			}
-		}
-	}
-	if err := slow.ends(); err != nil || chunks != 20 {
-		t.Fatalf("%d chunks, then %v", chunks, err)
-	}
-	eventually(t, "the place is free again", func() bool {
-		r := begin(1)
-		_, _, err := r.next()
-		r.in.Cancel()
-		return err == nil
-	})
-	h.store.mu.Lock()
-	h.store.badChunk = true
-	h.store.mu.Unlock()
-	eventually(t, "a damaged chunk is refused", func() bool {
-		return errors.Is(begin(100).ends(), fault.Corrupt)
-	})
-}
-
 func TestSlowConsumerHoldsUpNobody(t *testing.T) {
 	h := newHouse(t, withNATS)
 	h.store.lane.Append(1, 10)
@@ -581,7 +525,12 @@ func TestAckBeyondWhatWasDeliveredIsRefused(t *testing.T) {
 	}
 	taken(three, "c3", inc, 5)
 	refused(three, "c3", inc, 10)
-	if err := open(t, three, protocol.RouteBootstrap, &deliveryv1.BootstrapRequest{Stream: "orders"}, 16).ends(); err != nil {
+	h.keep(10, 10)
+	m, id, err := manifest(t, three, &deliveryv1.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fetch(t, three, m, id, 0, uint32(m.Chunks())); err != nil {
 		t.Fatal(err)
 	}
 	taken(three, "c3", inc, 10)

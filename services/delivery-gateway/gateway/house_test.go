@@ -26,9 +26,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
-	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/libs/message-common/snapshot"
-	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/notify"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
@@ -51,12 +49,8 @@ type store struct {
 	lane  *lanetest.Lane
 	snaps *snaptest.Storage
 
-	mu        sync.Mutex
-	chunks    int // of a state
-	badChunk  bool
-	sent      int // parts of states sent
-	lookups   int
-	bootstrap chan struct{} // when set, a state waits for it after its opening
+	mu      sync.Mutex
+	lookups int
 }
 
 func (s *store) stream() *streamv1.Stream {
@@ -108,43 +102,6 @@ func (s *store) Read(in *sequencerv1.ReadRequest, out grpc.ServerStreamingServer
 	return nil
 }
 
-func (s *store) ReadState(_ *sequencerv1.ReadStateRequest, out grpc.ServerStreamingServer[sequencerv1.ReadStateResponse]) error {
-	at := s.lane.Standing()
-	mark := &streamv1.DigestMark{Epoch: uint64(at.Epoch), Sequence: uint64(at.Tail), Sum: make([]byte, 16), Count: 1}
-	send := func(r *sequencerv1.ReadStateResponse) error {
-		s.mu.Lock()
-		s.sent++
-		s.mu.Unlock()
-		return out.Send(r)
-	}
-	if err := send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Opening{Opening: &sequencerv1.StateOpening{
-		At: &streamv1.Position{Epoch: uint64(at.Epoch), Sequence: uint64(at.Tail)}, Digest: mark}}}); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	wait, chunks, bad := s.bootstrap, s.chunks, s.badChunk
-	s.mu.Unlock()
-	if wait != nil {
-		select {
-		case <-wait:
-		case <-out.Context().Done():
-			return out.Context().Err()
-		}
-	}
-	value := make([]byte, 1<<20-100)
-	for i := range chunks {
-		rows := state.AppendRow(nil, &record.Record{Key: []byte{byte('a' + i/26), byte('a' + i%26)}, Value: value, Sequence: lane.Sequence(i + 1)})
-		c := &sequencerv1.StateChunk{Rows: rows, Count: 1, Crc: batch.CRC(rows)}
-		if bad {
-			c.Crc++
-		}
-		if err := send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Chunk{Chunk: c}}); err != nil {
-			return err
-		}
-	}
-	return send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Ending{Ending: &sequencerv1.StateEnding{Digest: mark}}})
-}
-
 func (s *store) OpenSnapshot(in *sequencerv1.OpenSnapshotRequest, out grpc.ServerStreamingServer[sequencerv1.OpenSnapshotResponse]) error {
 	w := storage.Wanted{Stream: lane.StreamName(in.GetStream()), Lane: lane.ID{Stream: lane.StreamID(in.GetStreamId()), Partition: lane.Partition(in.GetPartition())},
 		AtLeast: lane.Position{Epoch: lane.Epoch(in.GetAtLeast().GetEpoch()), Sequence: lane.Sequence(in.GetAtLeast().GetSequence())}}
@@ -163,12 +120,6 @@ func (s *store) ReadSnapshot(in *sequencerv1.ReadSnapshotRequest, out grpc.Serve
 	return s.snaps.ReadSnapshot(out.Context(), id, in.GetOffset(), in.GetBytes(), func(piece []byte) error {
 		return out.Send(&sequencerv1.ReadSnapshotResponse{Data: piece})
 	})
-}
-
-func (s *store) partsSent() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sent
 }
 
 // keeper speaks consumer-state's contract in memory, with its rule: an incarnation below the newest is fenced.

@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) (*metrics, error) {
 		gauge("lanes", "Lanes followed.", func() float64 { return float64(s.feeds.Lanes()) }),
 		gauge("ring_bytes", "Bytes of recent batches in memory.", func() float64 { return float64(s.budget.UsedBytes()) }),
 		gauge("catchup_bytes", "Bytes of older batches in memory.", func() float64 { return float64(s.older.UsedBytes()) }),
-		gauge("bootstraps", "Bootstraps running.", func() float64 { return float64(s.slots.InUse() + s.bootstraps.InUse()) }),
+		gauge("bootstraps", "Bootstraps running.", func() float64 { return float64(s.bootstraps.InUse()) }),
 		gauge("repairs", "Repairs running.", func() float64 { return float64(s.repairs.InUse()) }),
 		gauge("snapshot_waiting", "Consumers that wait for a snapshot.", func() float64 { return float64(s.asking.InUse()) }),
 		count("bootstraps_refused_total", "Bootstraps told to come back later.", func() float64 { return float64(s.bootstraps.Refused()) }),

@@ -11,7 +11,6 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/protocol"
 	"github.com/lockstep-mq/lockstep/libs/rsocket"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
-	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/feed"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/reach"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/refusal"
@@ -48,12 +47,6 @@ func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.S
 			return nil, err
 		}
 		return c.rangeOf(in, out)
-	case protocol.RouteBootstrap:
-		in := new(deliveryv1.BootstrapRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.bootstrap(in, out)
 	case protocol.RouteSnapshot:
 		in := new(deliveryv1.SnapshotRequest)
 		if err := decode(req, in); err != nil {
@@ -231,43 +224,6 @@ func (c *connection) settle(ctx context.Context, f *feed.Feed, after lane.Positi
 			after, at.Tail, f.Stream(), f.Lane().Partition).With("tail", feed.Text(at.Tail))
 	}
 	return after, nil
-}
-
-func (c *connection) bootstrap(in *deliveryv1.BootstrapRequest, out *rsocket.Outbound) (rsocket.Source, error) {
-	if err := c.pass.Check(grants.Read, lane.StreamName(in.GetStream())); err != nil {
-		return nil, err
-	}
-	release, err := c.s.slots.Take()
-	if err != nil {
-		return nil, err
-	}
-	source := bootstrap.New(c.ctx, out)
-	started := c.s.task(func(context.Context) {
-		defer release()
-		defer c.s.book.Watch(c.pass, grants.Read, lane.StreamName(in.GetStream()), source.Fail)()
-		ctx := source.Context()
-		var stream *streamv1.Stream
-		var id lane.ID
-		stream, err := c.known(c.s.streams.Get(ctx, lane.StreamName(in.GetStream())))
-		if err == nil {
-			id, err = streams.Lane(stream, in.GetPartition())
-		}
-		if err == nil && !stream.GetSpec().GetKeyed() {
-			err = fault.New(fault.NotKeyed, "stream %q has no keys and so no state to bootstrap from: subscribe instead", in.GetStream())
-		}
-		if err != nil {
-			source.Fail(c.s.metrics.refusal(err))
-			source.Closed()
-			return
-		}
-		source.Pump(c.s.storage, lane.StreamName(in.GetStream()), id, func(at lane.Position) { c.reach.Raise(id, at) })
-	})
-	if !started {
-		release()
-		source.Closed()
-		return nil, stopping()
-	}
-	return source, nil
 }
 
 func stopping() error {

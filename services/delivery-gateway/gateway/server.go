@@ -203,7 +203,7 @@ func (c *connection) route(req rsocket.Payload) (string, error) {
 
 // routes are all there are.
 var routes = []string{
-	protocol.RouteDescribe, protocol.RouteAttach, protocol.RouteDetach, protocol.RouteSubscribe, protocol.RouteRange, protocol.RouteBootstrap,
+	protocol.RouteDescribe, protocol.RouteAttach, protocol.RouteDetach, protocol.RouteSubscribe, protocol.RouteRange,
 	protocol.RouteSnapshot, protocol.RouteChunks, protocol.RouteChanges, protocol.RouteSketch, protocol.RouteRows, protocol.RouteAck, protocol.RouteStatus,
 }
 

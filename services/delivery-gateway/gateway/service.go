@@ -22,7 +22,6 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/service-kit/grants"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/acks"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/admission"
-	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/bootstrap"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/cache"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/catchup"
 	"github.com/lockstep-mq/lockstep/services/delivery-gateway/gateway/internal/depot"
@@ -46,7 +45,6 @@ type Service struct {
 	feeds     *feed.Set
 	older     *catchup.Reader
 	cache     *cache.Cache // nil: none
-	slots     *bootstrap.Slots
 	depot     *depot.Depot
 	// asking, bootstraps and repairs bound who waits for a snapshot, takes its chunks, and makes it be scanned.
 	asking, bootstraps, repairs *admission.Places
@@ -78,7 +76,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, log: deps.Log, book: book,
 		storage: storage.New(deps.Storage), consumers: consumerv1.NewConsumerStateClient(deps.Consumers),
-		budget: feed.NewBudget(cfg.RingBytes), slots: bootstrap.NewSlots(cfg.MaxBootstraps), sessions: session.NewRegistry(),
+		budget: feed.NewBudget(cfg.RingBytes), sessions: session.NewRegistry(),
 	}
 	s.asking, s.bootstraps = admission.NewPlaces("requests for a snapshot", maxAsking), admission.NewPlaces("bootstraps", cfg.MaxBootstraps)
 	s.repairs, s.bucket = admission.NewPlaces("repairs", cfg.MaxRepairs), admission.NewBucket(cfg.ResyncBytesPerSecond, func() int64 { return s.delivered.Load() })

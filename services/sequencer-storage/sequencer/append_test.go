@@ -154,10 +154,7 @@ func TestReadRefusals(t *testing.T) {
 		_, err = stream.Recv()
 	}
 	reason(t, err, fault.EpochMismatch)
-	state, err := h.ReadState(t.Context(), &sequencerv1.ReadStateRequest{StreamId: s.GetId()})
-	if err == nil {
-		_, err = state.Recv()
-	}
+	_, _, err = h.openSnapshot(t, &sequencerv1.OpenSnapshotRequest{StreamId: s.GetId()})
 	reason(t, err, fault.NotKeyed)
 }
 

@@ -4,7 +4,7 @@
 //	           checks      groups       sequences   one write per group            ├──▶ tip witness
 //	                                                                               ├──▶ herald ──▶ NATS
 //	                                                                               └──▶ materialiser ──▶ state, digest ──▶ herald
-//	Read ◀──── reader ◀─── engine          ReadState ◀── snapshot ◀── engine        retention: moves heads, frees segments
+//	Read ◀──── reader ◀─── engine          Snapshot ◀── archive ◀── snapshot ◀── engine    retention: moves heads, frees segments
 //
 // One process owns a data directory. RocksDB (internal/engine) is the truth about records, SQLite (internal/catalogue) says what
 // exists. It knows nothing of producers' connections or of consumers.

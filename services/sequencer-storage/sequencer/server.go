@@ -17,7 +17,6 @@ import (
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/producers"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/reader"
-	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/snapshot"
 )
 
 // appendServer answers the Sequencer contract: check, call, translate.
@@ -201,38 +200,6 @@ func (s *appendServer) Tails(_ context.Context, r *sequencerv1.TailsRequest) (*s
 		answer.Lanes = append(answer.Lanes, &sequencerv1.LaneTail{StreamId: uint64(l.ID.Stream), Stream: string(l.Stream), Lane: laneMessage(l)})
 	}
 	return answer, nil
-}
-
-// ReadState sends the state at one sequence, at or after the tail of the call's start.
-func (s *appendServer) ReadState(r *sequencerv1.ReadStateRequest, stream grpc.ServerStreamingServer[sequencerv1.ReadStateResponse]) error {
-	l, err := s.ledger.Find(lane.StreamID(r.GetStreamId()), lane.StreamName(r.GetStream()), lane.Partition(r.GetPartition()))
-	if err != nil {
-		return err
-	}
-	if !l.Keyed {
-		return fault.New(fault.NotKeyed, "stream %q has no keys and therefore no state; read its log", l.Stream)
-	}
-	if err := s.state.Settle(stream.Context(), l); err != nil {
-		return err
-	}
-	snap, err := snapshot.Take(s.engine, l)
-	if err != nil {
-		return s.damaged(l, err)
-	}
-	defer snap.Close()
-	at := snap.Mark()
-	mark := herald.Mark(l, &ledger.Mark{Sequence: at.Sequence, Set: at.Set})
-	position := positionMessage(l.Epoch, at.Sequence)
-	if err := stream.Send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Opening{Opening: &sequencerv1.StateOpening{At: position, Digest: mark}}}); err != nil {
-		return err
-	}
-	err = snap.Chunks(func(rows []byte, count uint32) error {
-		return stream.Send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Chunk{Chunk: &sequencerv1.StateChunk{Rows: rows, Count: count, Crc: batch.CRC(rows)}}})
-	})
-	if err != nil {
-		return s.damaged(l, err)
-	}
-	return stream.Send(&sequencerv1.ReadStateResponse{Part: &sequencerv1.ReadStateResponse_Ending{Ending: &sequencerv1.StateEnding{Digest: mark}}})
 }
 
 // damaged stops the lane when err says its bytes are damaged (I4).

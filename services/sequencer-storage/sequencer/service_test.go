@@ -14,11 +14,9 @@ import (
 	sequencerv1 "github.com/lockstep-mq/lockstep/api/sequencer/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
-	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/record"
-	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/libs/service-kit/rpc"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer"
 )
@@ -141,53 +139,16 @@ func (h *house) read(t testing.TB, s *streamv1.Stream, from, until uint64) ([]re
 	}
 }
 
-// readState gives the rows by key and the digest that came with them, after proving one by the other.
+// readState gives the rows at the tail by key and their digest, after proving one by the other.
 func (h *house) readState(t testing.TB, s *streamv1.Stream) (map[string]string, *streamv1.DigestMark) {
 	t.Helper()
-	stream, err := h.ReadState(t.Context(), &sequencerv1.ReadStateRequest{StreamId: s.GetId()})
+	at := h.lane(t, s)
+	m, id, err := h.openSnapshot(t, &sequencerv1.OpenSnapshotRequest{StreamId: s.GetId(), AtLeast: &streamv1.Position{Epoch: at.GetEpoch(), Sequence: at.GetTail()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, hasher, set := map[string]string{}, digest.NewHasher(s.GetDigestSeed()), digest.Set{}
-	var opening *sequencerv1.StateOpening
-	last := ""
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o := m.GetOpening(); o != nil {
-			opening = o
-		}
-		if c := m.GetChunk(); c != nil {
-			if batch.CRC(c.GetRows()) != c.GetCrc() {
-				t.Fatal("a chunk fails its checksum")
-			}
-			r := state.NewReader(c.GetRows())
-			var rec record.Record
-			for r.Next(&rec) {
-				if string(rec.Key) <= last {
-					t.Fatalf("key %q comes after %q", rec.Key, last)
-				}
-				last = string(rec.Key)
-				rows[last] = string(rec.Value)
-				set.Add(hasher.Row(rec.Key, uint64(rec.Sequence), rec.TimeMS, rec.Headers, rec.Value))
-			}
-			if r.Err() != nil {
-				t.Fatal(r.Err())
-			}
-		}
-		if e := m.GetEnding(); e != nil {
-			sum, _ := digest.ParseSum(e.GetDigest().GetSum())
-			if want := (digest.Set{Sum: sum, Count: e.GetDigest().GetCount()}); want != set {
-				t.Fatalf("the rows have digest %v, the service says %v", set, want)
-			}
-			if opening.GetAt().GetSequence() != e.GetDigest().GetSequence() {
-				t.Fatalf("opening at %d, ending at %d", opening.GetAt().GetSequence(), e.GetDigest().GetSequence())
-			}
-			return rows, e.GetDigest()
-		}
-	}
+	rows, _ := held(t, h.artefact(t, m, id))
+	return rows, &streamv1.DigestMark{Epoch: uint64(m.At.Epoch), Sequence: uint64(m.At.Sequence), Sum: m.Set.Sum.Append(nil), Count: m.Set.Count}
 }
 
 func (h *house) lane(t testing.TB, s *streamv1.Stream) *streamv1.Lane {
@@ -221,7 +182,7 @@ func reason(t testing.TB, err error, want fault.Reason) {
 	}
 }
 
-func TestAppendReadStateAcrossRestart(t *testing.T) {
+func TestAppendAndStateAcrossRestart(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, sequencer.Config{Dir: dir})
 	s := h.create(t, &streamv1.StreamSpec{Name: "orders", Keyed: true})

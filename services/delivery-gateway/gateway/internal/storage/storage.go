@@ -126,8 +126,3 @@ func (c *Client) Read(ctx context.Context, r Range, visit func(*parcel.Parcel) e
 		}
 	}
 }
-
-// ReadState opens the stream of a lane's state; it ends with ctx.
-func (c *Client) ReadState(ctx context.Context, stream lane.StreamName, id lane.ID) (grpc.ServerStreamingClient[sequencerv1.ReadStateResponse], error) {
-	return c.sequencer.ReadState(ctx, &sequencerv1.ReadStateRequest{Stream: string(stream), StreamId: uint64(id.Stream), Partition: uint32(id.Partition)})
-}

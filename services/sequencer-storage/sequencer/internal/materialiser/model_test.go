@@ -135,17 +135,14 @@ func (p *plant) verify(t fataler, i int) lane.Sequence {
 	if s.Mark().Set != set {
 		t.Fatalf("lane %d at %d: the digest is %v, want %v", i, s.Mark().Sequence, s.Mark().Set, set)
 	}
-	if err := s.Chunks(func(rows []byte, _ uint32) error {
-		r := state.NewReader(rows)
+	if err := s.Rows(func(e digest.Element, key []byte, sequence lane.Sequence, row []byte) error {
+		w := want[string(key)]
 		var rec record.Record
-		for r.Next(&rec) {
-			w := want[string(rec.Key)]
-			if w.Sequence != rec.Sequence || string(w.Value) != string(rec.Value) {
-				t.Fatalf("lane %d at %d: the row of %q is of %d, want %d", i, s.Mark().Sequence, rec.Key, rec.Sequence, w.Sequence)
-			}
-			delete(want, string(rec.Key))
+		if r := state.NewReader(row); !r.Next(&rec) || sequence != w.Sequence || rec.Sequence != w.Sequence || string(rec.Value) != string(w.Value) || e != h.Row(w.Key, uint64(w.Sequence), w.TimeMS, w.Headers, w.Value) {
+			t.Fatalf("lane %d at %d: the row of %q is of %d, want %d", i, s.Mark().Sequence, key, sequence, w.Sequence)
 		}
-		return r.Err()
+		delete(want, string(key))
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}

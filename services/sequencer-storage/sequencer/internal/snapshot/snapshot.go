@@ -3,7 +3,7 @@
 // Invariants:
 //
 //	I1  the rows are those of the mark, because both are read in one RocksDB snapshot and were written as one write.
-//	I2  rows whose digest elements do not add up to the mark are said to be corrupt before the reader is told it has all.
+//	I2  the rows come with the digest elements they were stored with, so that whoever takes them all can tell whether they are the mark's.
 //	I3  the tombstones are those of the same moment, and all above the mark's floor.
 package snapshot
 
@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
+	"github.com/lockstep-mq/lockstep/libs/message-common/record"
 	"github.com/lockstep-mq/lockstep/libs/message-common/state"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/engine"
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/ledger"
@@ -44,13 +45,12 @@ func (s *Snapshot) Mark() staterow.Mark { return s.mark }
 // Close unpins.
 func (s *Snapshot) Close() { s.snap.Close() }
 
-// Chunks gives all rows, rising by key, in chunks of about state.TargetChunkBytes. A chunk is the callee's to keep.
-func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
+// Rows visits all rows, rising by key, with their digest elements as they were stored; whoever adds those up compares them with the
+// Mark. The slices are valid during the call. Fault: Corrupt.
+func (s *Snapshot) Rows(visit func(e digest.Element, key []byte, sequence lane.Sequence, row []byte) error) error {
 	it := s.snap.Scan()
 	defer it.Close()
-	var chunk []byte
-	var count uint32
-	var set digest.Set
+	var rec record.Record
 	for ok := it.Seek(staterow.RowKey(nil, s.lane.Number, nil)); ok && staterow.IsRow(it.Key(), s.lane.Number); ok = it.Next() {
 		if _, _, dead := staterow.SplitTombstone(it.Value()); dead {
 			continue
@@ -59,28 +59,14 @@ func (s *Snapshot) Chunks(send func(rows []byte, count uint32) error) error {
 		if err != nil {
 			return err
 		}
-		set.Add(e)
-		if chunk == nil {
-			chunk = make([]byte, 0, state.TargetChunkBytes+len(row))
+		if r := state.NewReader(row); !r.Next(&rec) {
+			return fault.New(fault.Corrupt, "a stored state row does not decode: %w", r.Err())
 		}
-		chunk = append(chunk, row...)
-		if count++; len(chunk) >= state.TargetChunkBytes {
-			if err := send(chunk, count); err != nil {
-				return err
-			}
-			chunk, count = nil, 0
+		if err := visit(e, rec.Key, rec.Sequence, row); err != nil {
+			return err
 		}
 	}
-	if err := it.Err(); err != nil {
-		return err
-	}
-	if set != s.mark.Set { // I2
-		return fault.New(fault.Corrupt, "the stored state at sequence %d has digest %v, and its rows have %v", s.mark.Sequence, s.mark.Set, set)
-	}
-	if count > 0 {
-		return send(chunk, count)
-	}
-	return nil
+	return it.Err()
 }
 
 // Tombstones visits all above sequence after, rising by sequence. Their keys are valid during the call. Faults: Expired when some of
