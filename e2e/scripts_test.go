@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lockstep-mq/lockstep/sdk/replica"
 )
 
 // layout is the house in one of its two forms.
@@ -23,6 +26,7 @@ type layout interface {
 //	up                  starts the house on $WORK/data and points the commands at it
 //	stop, kill          ends it by SIGTERM, which must go well, or by SIGKILL
 //	sql FILE STATEMENT  writes the rows to stdout
+//	keep STREAM FILE    keeps the file equal to the stream until the script ends, as another process would
 //	taken               occupies a port and sets $TAKEN to it
 func TestScripts(t *testing.T) {
 	inOne := func(data string) (layout, error) { return startHouse(data) }
@@ -56,6 +60,7 @@ func runScripts(t *testing.T, dir string, start func(data string) (layout, error
 			"stop":  scriptStop,
 			"kill":  func(ts *testscript.TestScript, _ bool, _ []string) { running(ts).kill() },
 			"sql":   scriptSQL,
+			"keep":  scriptKeep,
 			"taken": scriptTaken,
 		},
 	})
@@ -84,6 +89,17 @@ func scriptStop(ts *testscript.TestScript, neg bool, _ []string) {
 	if err := running(ts).stop(); err != nil {
 		ts.Fatalf("%v", err)
 	}
+}
+
+func scriptKeep(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: keep STREAM FILE")
+	}
+	r, err := replica.Open(context.Background(), replica.Config{Stream: args[0], Path: ts.MkAbs(args[1]), Gateways: []string{ts.Getenv("LOCKSTEP_GATEWAY")}})
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Defer(func() { ts.Check(r.Close()) })
 }
 
 func scriptSQL(ts *testscript.TestScript, neg bool, args []string) {

@@ -52,7 +52,9 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 		return err
 	}
 	r.enter(Swapping)
-	r.update(func(s *Status) { s.Rung, s.MovedBytes = RungBootstrap, s.MovedBytes+received.DoneBytes })
+	r.update(func(s *Status) {
+		s.Rung, s.MovedRows, s.MovedBytes = RungBootstrap, s.MovedRows+received.Done, s.MovedBytes+received.DoneBytes
+	})
 	if err := r.swap(ctx, lost); err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 	r.retry.Reset()
 	r.update(func(s *Status) {
 		s.Verified++
-		s.Rung, s.MovedBytes = out.rung, s.MovedBytes+out.moved
+		s.Rung, s.MovedRows, s.MovedBytes = out.rung, s.MovedRows+out.rows, s.MovedBytes+out.moved
 		if out.rung == RungRepair {
 			s.Repairs++
 		} else {

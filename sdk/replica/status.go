@@ -79,8 +79,8 @@ type Status struct {
 	Lanes       []LaneStatus
 	// Since Open: digests compared equal and unequal, generations built, gaps filled from the log, connections made.
 	Verified, Mismatched, Bootstraps, Gaps, Connections uint64
-	// Since Open: how often changes were taken and rows repaired, and the bytes that resynchronising has moved.
-	ChangesTaken, Repairs, MovedBytes uint64
+	// Since Open: how often changes were taken and rows repaired, and the rows and bytes that resynchronising has moved.
+	ChangesTaken, Repairs, MovedRows, MovedBytes uint64
 	// Resets are the provider's commands that run, and the last that ended.
 	Resets []*consumerv1.ResetProgress
 	// Scrubbed is how often all rows were read again in the background and found to be what was written.

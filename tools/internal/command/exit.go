@@ -16,8 +16,8 @@ const (
 	exitUsage       = 2
 	exitInterrupted = 130
 
-	exitDifferent = exitFailed // verify
-	exitUnknown   = exitUsage  // verify could not tell
+	exitDifferent = exitFailed // verify, diff
+	exitUnknown   = exitUsage  // they could not tell
 )
 
 // coded is an error with an exit code of its own.

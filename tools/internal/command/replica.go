@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +14,7 @@ import (
 )
 
 func newReplica(c *console) *cobra.Command {
-	k := keeping{c: c}
-	var consumer string
+	k := keeping{c: c, tell: c.tellSynced}
 	cmd := &cobra.Command{
 		Use:   "replica STREAM FILE.db",
 		Short: "Keep an SQLite file equal to a stream's state, and prove it",
@@ -26,35 +24,46 @@ The file has one table named after the stream (key, value, headers, seq, time) a
 With --once the command ends, with exit code 0, when the file was proven equal at the tail of the moment the command began.`,
 		Args: exactly("STREAM", "FILE.db"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return k.run(cmd.Context(), replica.Config{
-				Stream: args[0], Path: args[1], Gateways: strings.Split(c.gateway, ","), ConsumerID: consumer, Token: c.token, Log: c.log(),
-			})
+			return k.run(cmd.Context(), args[0], args[1])
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&k.once, "once", false, "end when proven equal")
-	f.StringVar(&consumer, "consumer", "", "name under which the cursor is kept (default: made of host and path)")
-	f.DurationVar(&k.retryFor, "retry-for", 30*time.Second, "with --once: how long to look for a gateway")
+	cmd.Flags().BoolVar(&k.once, "once", false, "end when proven equal")
+	k.flags(cmd)
 	return cmd
 }
 
-// keeping is one run of the replica command.
+// keeping is one run of the replica command, or of repair.
 type keeping struct {
 	c        *console
 	once     bool
+	consumer string
 	retryFor time.Duration
+	// tell says what was proven; before is the status at the beginning.
+	tell func(cfg replica.Config, before, after replica.Status) error
 }
 
-func (k keeping) run(ctx context.Context, cfg replica.Config) error {
+func (k *keeping) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&k.consumer, "consumer", "", "name under which the cursor is kept (default: made of host and path)")
+	text := "how long to look for a gateway"
+	if !k.once {
+		text = "with --once: " + text
+	}
+	cmd.Flags().DurationVar(&k.retryFor, "retry-for", 30*time.Second, text)
+}
+
+func (k *keeping) run(ctx context.Context, stream, path string) error {
+	cfg := k.c.comparing(stream)
+	cfg.Path, cfg.ConsumerID = path, k.consumer
 	show := &phases{c: k.c, bar: progress.New(k.c.err, k.c.onTerminal())}
 	cfg.OnProgress, cfg.OnEvent = show.progress, show.event
 	r, err := replica.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
+	before := r.Status()
 	err = k.sync(ctx, r)
 	if err == nil {
-		err = k.c.tellSynced(r, cfg)
+		err = k.tell(cfg, before, r.Status())
 	}
 	if err == nil && !k.once {
 		k.c.say("following %s; interrupt to stop, the file stays as it is", cfg.Stream)
@@ -65,7 +74,7 @@ func (k keeping) run(ctx context.Context, cfg replica.Config) error {
 }
 
 // sync waits until the replica is proven equal; with --once not for ever for a gateway.
-func (k keeping) sync(ctx context.Context, r *replica.Replica) error {
+func (k *keeping) sync(ctx context.Context, r *replica.Replica) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var gaveUp error
@@ -125,8 +134,7 @@ func follow(ctx context.Context, r *replica.Replica) error {
 }
 
 // tellSynced says what was proven.
-func (c *console) tellSynced(r *replica.Replica, cfg replica.Config) error {
-	s := r.Status()
+func (c *console) tellSynced(cfg replica.Config, _, s replica.Status) error {
 	var rows uint64
 	lanes := make([]map[string]any, 0, len(s.Lanes))
 	for _, l := range s.Lanes {

@@ -40,7 +40,7 @@ func newRoot(c *console) *cobra.Command {
 		Long: `Durable streams, and replicas that are proven equal to them.
 
 Every flag can also be set by an environment variable: --gateway by LOCKSTEP_GATEWAY.
-Exit codes: 0 done, 1 failed (verify: different), 2 wrong usage (verify: could not tell), 130 interrupted.`,
+Exit codes: 0 done, 1 failed (verify, diff: different), 2 wrong usage (verify, diff: could not tell), 130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -63,7 +63,7 @@ Exit codes: 0 done, 1 failed (verify: different), 2 wrong usage (verify: could n
 		return usage("%w; see `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		newDev(c), newStream(c), newPublish(c), newPut(c), newDelete(c), newTail(c), newReplica(c), newVerify(c), newConsumer(c), newReset(c), newVersion(c),
+		newDev(c), newStream(c), newPublish(c), newPut(c), newDelete(c), newTail(c), newReplica(c), newVerify(c), newDiff(c), newRepair(c), newConsumer(c), newReset(c), newVersion(c),
 	)
 	return root
 }
