@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
@@ -58,6 +60,22 @@ func (n *need) of(p lane.Partition, first Rung, why string) {
 	n.why = why
 }
 
+// met takes a lane out that a rung has made equal, unless it needs a higher one.
+func (n *need) met(p lane.Partition, by Rung) {
+	if n.lanes[p] <= by {
+		delete(n.lanes, p)
+	}
+	if len(n.lanes) == 0 {
+		*n = need{}
+	}
+}
+
+// next gives the lane to begin with.
+func (n *need) next() (p lane.Partition, first Rung) {
+	p = slices.Min(slices.Collect(maps.Keys(n.lanes)))
+	return p, n.lanes[p]
+}
+
 // whole asks for a bootstrap.
 func (n *need) whole(why string) { n.of(0, RungBootstrap, why) }
 
@@ -66,17 +84,12 @@ func (r *Replica) resync(ctx context.Context, k *link) error {
 	if r.gen == nil {
 		return r.bootstrap(ctx, k)
 	}
-	for p, first := range r.need.lanes {
-		done, err := r.climb(ctx, k, p, first)
-		if err != nil {
+	for !r.need.none() { // a repair may find that other lanes need one
+		p, first := r.need.next()
+		if _, err := r.climb(ctx, k, p, first); err != nil {
 			return err
 		}
-		if done.rung == RungBootstrap {
-			break // it has made every lane equal
-		}
-		delete(r.need.lanes, p)
 	}
-	r.need = need{}
 	k.ackDue = true
 	return nil
 }
@@ -126,6 +139,7 @@ func climbs(err error) bool {
 
 // climbed tells what a rung has done, and then shows it: whoever waited for the status has been told.
 func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
+	r.need.met(p, out.rung)
 	kind := ChangesTaken
 	if out.rung == RungRepair {
 		kind = RowsRepaired
