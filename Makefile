@@ -60,8 +60,8 @@ generate: tools ## Write the Go code of api/ from its protobuf files
 	cd api && PATH="$(CURDIR)/bin/devtools:$$PATH" buf generate
 
 .PHONY: settings
-settings: setup ## Write docs/settings.md from the flags
-	go test ./tools/settingscheck -run TestPage -update
+settings: setup ## Write docs/settings.md from the flags, and docs/metrics.md from the services
+	go test ./tools/settingscheck -run Page -update
 
 .PHONY: check-generated
 check-generated: tools ## Fail when the committed generated code has drifted; lint the protobuf files

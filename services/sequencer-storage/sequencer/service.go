@@ -171,8 +171,8 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 		Engine: s.engine, Catalogue: s.catalogue, Ledger: s.ledger, Stored: s.state.Stored, DropState: s.dropState,
 		Sealed: s.sealer.Sealed, Passed: s.passed.lowest, Log: s.log,
 	})
-	s.metrics = newMetrics(deps.Metrics,
-		func() float64 {
+	s.metrics = newMetrics(deps.Metrics, figures{
+		stopped: func() float64 {
 			n := 0
 			for _, l := range s.ledger.Lanes() {
 				if l.Standing().Stopped != nil {
@@ -181,8 +181,8 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 			}
 			return float64(n)
 		},
-		func() float64 { _, bytes := s.committer.Pending(); return float64(bytes) },
-		func() float64 {
+		pendingBytes: func() float64 { _, bytes := s.committer.Pending(); return float64(bytes) },
+		undigested: func() float64 {
 			var n lane.Sequence
 			for _, l := range s.ledger.Lanes() {
 				if at := l.Standing(); at.Mark != nil {
@@ -190,7 +190,10 @@ func (s *Service) wire(deps Deps, found *recovery.Found) {
 				}
 			}
 			return float64(n)
-		})
+		},
+		tombstones: s.state.Tombstones,
+		snapshots:  func() archive.Counts { return s.archive.Counts() }, // it is opened after this
+	})
 }
 
 // dropState ends what hangs on a lane whose stream was deleted.

@@ -147,6 +147,9 @@ func (h *House) metricsOf(service string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"service": service}, h.metrics)
 }
 
+// Describe names every metric of the house.
+func (h *House) Describe(to chan<- *prometheus.Desc) { h.metrics.Describe(to) }
+
 func (h *House) atClose(f func()) { h.closers = append(h.closers, f) }
 
 func (h *House) close() {

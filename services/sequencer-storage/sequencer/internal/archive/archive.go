@@ -64,6 +64,25 @@ type Archive struct {
 	builds map[segment.LaneNumber]*build
 	ctx    context.Context // of builds; set by Run
 	wait   sync.WaitGroup  // builds under way
+	counts Counts          // of builds; what is kept is counted when asked
+}
+
+// Counts is what an Archive keeps, and what it has made since it was opened.
+type Counts struct {
+	Kept, Bytes    uint64
+	Builds, Failed uint64
+	Building       time.Duration // of the builds that did not fail
+}
+
+// Counts answers at any time.
+func (a *Archive) Counts() Counts {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.counts
+	for _, k := range a.kept {
+		c.Kept, c.Bytes = c.Kept+1, c.Bytes+k.Bytes()
+	}
+	return c
 }
 
 // Kept is a snapshot that can be read.
@@ -229,6 +248,12 @@ func (a *Archive) find(l *ledger.Lane, w Wanted) (*Kept, *build, error) {
 		}
 		a.mu.Lock()
 		delete(a.builds, l.Number)
+		if b.err == nil {
+			a.counts.Builds++
+			a.counts.Building += b.took
+		} else {
+			a.counts.Failed++
+		}
 		a.mu.Unlock()
 		close(b.done)
 	})

@@ -222,5 +222,8 @@ func TestFullDiskMakesNone(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	f.free = 1 << 30
-	f.mustOpen(newLane(1, 1, 1))
+	k := f.mustOpen(newLane(1, 1, 1))
+	if c := f.Counts(); c.Failed != 1 || c.Builds != 1 || c.Building <= 0 || c.Kept != 1 || c.Bytes != k.Bytes() {
+		t.Errorf("it counts %+v, of a snapshot of %d bytes", c, k.Bytes())
+	}
 }

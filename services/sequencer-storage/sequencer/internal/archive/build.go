@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
@@ -30,9 +31,10 @@ type Source interface {
 // build is a snapshot in the making.
 type build struct {
 	rows, expected atomic.Uint64
-	done           chan struct{} // closed when the two below are set
+	done           chan struct{} // closed when what follows is set
 	kept           *Kept
 	err            error
+	took           time.Duration // without waiting for a place
 }
 
 // writeBytes is the buffer between the Writer and the file.
@@ -49,6 +51,8 @@ func (a *Archive) build(ctx context.Context, l *ledger.Lane, b *build) (*Kept, e
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	began := time.Now()
+	defer func() { b.took = time.Since(began) }()
 	if err := a.room(); err != nil {
 		return nil, err
 	}

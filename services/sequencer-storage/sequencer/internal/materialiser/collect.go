@@ -25,6 +25,7 @@ func (m *Materialiser) collect() (more bool, err error) {
 	if now.Sub(m.collected) < collectInterval {
 		return false, nil
 	}
+	defer m.tally()
 	left := collectTurn
 	for _, f := range m.lanes {
 		if f.tombstones == 0 || f.lane.Usable() != nil {
@@ -52,11 +53,32 @@ func (m *Materialiser) collect() (more bool, err error) {
 	return false, nil
 }
 
+// tally adds up what is kept. Callers hold mu.
+func (m *Materialiser) tally() {
+	kept, oldest := int64(0), m.env.Now().UnixMilli()
+	for _, f := range m.lanes {
+		if f.tombstones > 0 {
+			kept, oldest = kept+int64(f.tombstones), min(oldest, f.oldestMS)
+		}
+	}
+	m.kept.Store(kept)
+	m.oldestMS.Store(oldest)
+}
+
+// Tombstones counts those that are kept, and says for how long the oldest one has been, as of the last look through them.
+func (m *Materialiser) Tombstones() (n int64, oldest time.Duration) {
+	if n = m.kept.Load(); n > 0 {
+		oldest = max(0, m.env.Now().Sub(time.UnixMilli(m.oldestMS.Load())))
+	}
+	return n, oldest
+}
+
 // collectLane lets at most limit tombstones of f go and counts them. Callers hold mu.
 func (m *Materialiser) collectLane(f *follower, now time.Time, limit int) (n int, err error) {
 	passed, known := m.env.Passed(f.lane.ID)
 	oldest := now.Add(-m.cfg.TombstoneMaxAge).UnixMilli()
 	due := func(t *staterow.Tombstone) bool {
+		f.oldestMS = t.TimeMS
 		return known && t.Sequence <= passed || t.TimeMS < oldest || f.tombstones > m.cfg.TombstoneMaxCount
 	}
 	if some, err := m.firstTombstone(f, due); err != nil || !some {

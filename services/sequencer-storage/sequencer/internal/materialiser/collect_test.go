@@ -13,6 +13,13 @@ import (
 	"github.com/lockstep-mq/lockstep/services/sequencer-storage/sequencer/internal/staterow"
 )
 
+func first(all []lane.Sequence) lane.Sequence {
+	if len(all) == 0 {
+		return 0
+	}
+	return all[0]
+}
+
 // What is let go: by age and by count whoever has not passed it, by cursors what all have passed; without a reason nothing, and what
 // was put again in time has no tombstone.
 func TestWhatIsLetGo(t *testing.T) {
@@ -63,6 +70,10 @@ func TestWhatIsLetGo(t *testing.T) {
 					t.Errorf("left are %v above %d, %v; want %v above %d", left, s.Mark().Floor, err, c.left, c.floor)
 				}
 				s.Close()
+				n, oldest := p.m.Tombstones()
+				if want := p.now.Sub(start.Add(time.Duration(first(c.left)-11) * day)); n != int64(len(c.left)) || n > 0 && oldest != want {
+					t.Errorf("it tells of %d tombstones, the oldest of %v, want %d and %v", n, oldest, len(c.left), want)
+				}
 			}
 		})
 	}

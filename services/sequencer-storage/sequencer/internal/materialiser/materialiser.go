@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
@@ -85,6 +86,8 @@ type Materialiser struct {
 	keys      [][]byte
 	keyBytes  []byte
 	collected time.Time // when tombstones were looked through
+
+	kept, oldestMS atomic.Int64 // tombstones of all lanes, and when the oldest was made, as of the last look
 }
 
 // follower is one lane's state.
@@ -96,6 +99,7 @@ type follower struct {
 	// floor and tombstones as in staterow.Mark.
 	floor      lane.Sequence
 	tombstones uint64
+	oldestMS   int64 // when the oldest tombstone was made, as of the last look; meaningless without one
 	// remembered counts the rows and tombstones of the lane in the table of elements.
 	remembered uint64
 	moved      bool // since the mark was written
