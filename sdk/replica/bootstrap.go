@@ -149,10 +149,15 @@ func (r *Replica) swap(ctx context.Context, lost []string) error {
 			r.cfg.Log.Warn("replica: the generation before did not close", "error", err)
 		}
 	}
-	if held, err := r.place.Clean(); err != nil {
-		r.cfg.Log.Warn("replica: an old generation is still there", "error", err)
-	} else if held > 0 {
-		r.cfg.Log.Debug("replica: old generations are still being read", "held", held)
-	}
+	r.tidy()
 	return nil
+}
+
+// tidy removes the old generations that nobody reads any more, and remembers whether there are others.
+func (r *Replica) tidy() {
+	held, err := r.place.Clean()
+	if err != nil {
+		r.cfg.Log.Warn("replica: an old generation is still there", "error", err)
+	}
+	r.held = held > 0
 }

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,4 +87,36 @@ func TestWhatCannotBeCarriedOverIsToldAndKept(t *testing.T) {
 	if err := r.DB().QueryRow(`SELECT n FROM even`).Scan(&n); err != nil || n != 2 {
 		t.Fatalf("got %d, %v", n, err)
 	}
+}
+
+func TestAnOldGenerationGoesWithItsLastReader(t *testing.T) {
+	d := newDesk(t, 1)
+	d.fill(100)
+	r := d.open()
+	d.sync(r)
+	before := d.generation()
+	db := d.sqlite()
+	defer db.Close()
+	reader, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reader.QueryRow(`SELECT count(*) FROM orders`).Scan(&n); err != nil || n != 100 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+	d.order(r, &deliveryv1.Reset{CommandId: "full", Action: consumerv1.Action_ACTION_FULL})
+	if d.generation() == before {
+		t.Fatal("no new generation was made")
+	}
+	if _, err := os.Stat(before); err != nil {
+		t.Fatalf("the generation that is being read: %v", err)
+	}
+	if err := errors.Join(reader.Rollback(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually(func() bool {
+		_, err := os.Stat(before)
+		return errors.Is(err, os.ErrNotExist)
+	})
 }

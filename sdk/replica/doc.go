@@ -9,17 +9,19 @@
 //	                    ┌─ one goroutine a partition ─┐      ┌──────────── the writer, one goroutine ─────────────┐
 //	gateway ──batches──▶│ check, decompress, hash     │─────▶│ rows + cursor + digest in one transaction ──▶ ack  │──▶ orders.db
 //	        ──digests──▶└─────────────────────────────┘      │   equal to the provider's digest?  no ──▶ SUSPECT  │
-//	                                                         │   re-read all rows; still different ──▶ bootstrap  │
-//	                                                         │ merge by key ──▶ pages of a new file ──▶ read back │
-//	        ──chunks──▶ check hash, spool, decompress ─────▶ │ and compared, fsynced, swapped                     │
+//	                                                         │   re-read all rows; still different ──▶ ladder     │
+//	        ──changes─────────────────────────────────────▶ │ changes: one transaction, digest compared ─────────│──▶ orders.db
+//	        ──sketch, rows────────────────────────────────▶ │ repair: those that differ, in one transaction ─────│──▶ orders.db
+//	        ──chunks──▶ check hash, spool, decompress ─────▶ │ bootstrap: merge by key ──▶ pages of a new file ──▶│──▶ orders.db, anew
+//	                                                         │   read back and compared, fsynced, swapped         │
 //	                                                         └────────────────────────────────────────────────────┘
 //
 // Invariants:
 //
 //	I1  rows, cursor and digest of a batch become visible together, and only if no digest the provider has given contradicts them.
-//	I2  a cursor moves by whole batches without gaps; a gap is filled from the log or, where that has expired, by a bootstrap.
-//	I3  a digest that differs is never passed over: the rows are read again, and unless they then agree a bootstrap follows. It is
-//	    counted, logged and told as an Event.
+//	I2  a cursor moves by whole batches without gaps; a gap is filled from the log or, where that has expired, by changes.
+//	I3  a digest that differs is never passed over: the rows are read again, and unless they then agree the ladder is climbed until the
+//	    digest agrees: changes, repair, bootstrap, each undone when it does not. It is counted, logged and told as an Event.
 //	I4  readers see one generation: a query under way finishes on the old file, new queries read the new one. Config.Reads says what
 //	    queries get while a new one is made.
 //	I5  an acknowledgement is sent after the commit it speaks of.
@@ -36,7 +38,7 @@
 //
 // The file is yours beside the stream's table: make indexes, views, triggers and tables in it with any SQLite connection, or keep
 // tables up to date in the same transaction as the rows with Config.Apply. Do not write to the stream's own table: the digest finds
-// it, and the replica is made anew.
+// it, and the rows are repaired. What changes and repairs write passes through Apply and fires triggers, like everything that arrives.
 //
 // When a bootstrap builds a new generation your tables are copied with their rows, and your indexes, views and triggers are made
 // again, before it becomes visible. The bootstrap's rows do not pass through Apply and fire no triggers: tables that are computed from

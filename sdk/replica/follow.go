@@ -58,6 +58,9 @@ func (r *Replica) follow(ctx context.Context, k *link) error {
 			clear(waiting) // lets go of the batches
 		case <-ackTicker.C:
 		case <-scrubTicker.C:
+			if r.held {
+				r.tidy()
+			}
 			if err := r.scrubSome(); err != nil {
 				return err
 			}

@@ -31,6 +31,7 @@ type Replica struct {
 	// Owned by run.
 	gen      *store.Generation // nil before the first bootstrap
 	previous string            // the file of gen, or of one too damaged to open
+	held     bool              // old generations are still being read
 	meta     store.Meta        // of the provider's stream, once described
 	lanes    []*laneState
 	need     need // which lanes are not known to be equal, and why
@@ -86,7 +87,8 @@ func (r *Replica) openFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.place.Clean(); err != nil { // what an interrupted build left, and generations nobody holds
+	held, err := r.place.Clean() // what an interrupted build left, and generations nobody holds
+	if r.held = held > 0; err != nil {
 		return fault.New(fault.InUse, "the replica %s cannot be tidied: %w", r.cfg.Path, err)
 	}
 	if file == "" {
