@@ -101,8 +101,8 @@ func handle[Q any, P interface {
 	proto.Message
 }, A proto.Message](req rsocket.Payload, answer func(P) (A, error)) (proto.Message, error) {
 	q := P(new(Q))
-	if err := proto.Unmarshal(req.Data, q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	if err := decode(req, q); err != nil {
+		return nil, err
 	}
 	return answer(q)
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 
-	"google.golang.org/protobuf/proto"
-
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
-	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/libs/message-common/sketch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/snapshot"
@@ -26,10 +23,7 @@ func (k *kept) piece(content deliveryv1.Piece_Content, data []byte, change func(
 // changes sends what is newer than a sequence.
 func (p *Provider) changes(req rsocket.Payload) (rsocket.Source, error) {
 	var q deliveryv1.ChangesRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
-	}
-	_, k, err := p.snapshotNamed(q.GetStream(), q.GetPartition(), q.GetId())
+	_, k, err := p.snapshotOf(req, &q)
 	if err != nil {
 		return nil, err
 	}
@@ -41,10 +35,7 @@ func (p *Provider) changes(req rsocket.Payload) (rsocket.Source, error) {
 // rows sends the rows that are asked for.
 func (p *Provider) rows(req rsocket.Payload) (rsocket.Source, error) {
 	var q deliveryv1.RowsRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
-	}
-	_, k, err := p.snapshotNamed(q.GetStream(), q.GetPartition(), q.GetId())
+	_, k, err := p.snapshotOf(req, &q)
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +71,7 @@ type symbols struct {
 
 func (p *Provider) sketch(req rsocket.Payload) (rsocket.Source, error) {
 	var q deliveryv1.SketchRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
-	}
-	_, k, err := p.snapshotNamed(q.GetStream(), q.GetPartition(), q.GetId())
+	_, k, err := p.snapshotOf(req, &q)
 	if err != nil {
 		return nil, err
 	}

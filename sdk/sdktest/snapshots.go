@@ -89,25 +89,48 @@ func (l *laneLog) tombstones() []state.Tombstone {
 	return list
 }
 
-// snapshotNamed finds a kept snapshot.
-func (p *Provider) snapshotNamed(name string, partition uint32, id []byte) (*laneLog, *kept, error) {
-	l, err := p.lane(name, partition)
+// decode reads the message of a request.
+func decode(req rsocket.Payload, into proto.Message) error {
+	if err := proto.Unmarshal(req.Data, into); err != nil {
+		return fault.New(fault.Malformed, "the request does not decode: %w", err)
+	}
+	return nil
+}
+
+// ofSnapshot is a request for something of a snapshot.
+type ofSnapshot interface {
+	proto.Message
+	GetStream() string
+	GetPartition() uint32
+	GetId() []byte
+}
+
+// snapshotOf reads a request and finds the kept snapshot that it names.
+func (p *Provider) snapshotOf(req rsocket.Payload, q ofSnapshot) (*laneLog, *kept, error) {
+	if err := decode(req, q); err != nil {
+		return nil, nil, err
+	}
+	return p.snapshotNamed(q)
+}
+
+func (p *Provider) snapshotNamed(q ofSnapshot) (*laneLog, *kept, error) {
+	l, err := p.lane(q.GetStream(), q.GetPartition())
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, k := range l.snapshots {
-		if bytes.Equal(k.id[:], id) {
+		if bytes.Equal(k.id[:], q.GetId()) {
 			return l, k, nil
 		}
 	}
-	return nil, nil, fault.New(fault.SnapshotGone, "the snapshot %x of partition %d of stream %q is not kept any more", id, partition, name)
+	return nil, nil, fault.New(fault.SnapshotGone, "the snapshot %x of partition %d of stream %q is not kept any more", q.GetId(), q.GetPartition(), q.GetStream())
 }
 
 // snapshot answers with a manifest, after one status.
 func (p *Provider) snapshot(req rsocket.Payload) (rsocket.Source, error) {
 	var q deliveryv1.SnapshotRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	if err := decode(req, &q); err != nil {
+		return nil, err
 	}
 	l, err := p.lane(q.GetStream(), q.GetPartition())
 	if err != nil {
@@ -125,7 +148,7 @@ func (p *Provider) snapshot(req rsocket.Payload) (rsocket.Source, error) {
 	}
 	var k *kept
 	if len(q.GetId()) > 0 {
-		_, k, err = p.snapshotNamed(q.GetStream(), q.GetPartition(), q.GetId())
+		_, k, err = p.snapshotNamed(&q)
 	} else {
 		k, err = l.snapshotNow(q.GetStream(), p.faults.bootstrapLosesRow)
 		p.faults.bootstrapLosesRow = false
@@ -148,10 +171,7 @@ func (p *Provider) snapshot(req rsocket.Payload) (rsocket.Source, error) {
 // chunks sends chunks as they are kept.
 func (p *Provider) chunks(req rsocket.Payload) (rsocket.Source, error) {
 	var q deliveryv1.ChunksRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
-	}
-	l, k, err := p.snapshotNamed(q.GetStream(), q.GetPartition(), q.GetId())
+	l, k, err := p.snapshotOf(req, &q)
 	if err != nil {
 		return nil, err
 	}

@@ -68,8 +68,8 @@ type follower struct {
 
 func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	var q deliveryv1.SubscribeRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	if err := decode(req, &q); err != nil {
+		return nil, err
 	}
 	l, err := p.lane(q.GetStream(), q.GetPartition())
 	if err != nil {
@@ -174,8 +174,8 @@ func (s *listed) Closed() {}
 
 func (p *Provider) rangeOf(req rsocket.Payload, out *rsocket.Outbound) (rsocket.Source, error) {
 	var q deliveryv1.RangeRequest
-	if err := proto.Unmarshal(req.Data, &q); err != nil {
-		return nil, fault.New(fault.Malformed, "the request does not decode: %w", err)
+	if err := decode(req, &q); err != nil {
+		return nil, err
 	}
 	l, err := p.lane(q.GetStream(), q.GetPartition())
 	if err != nil {

@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -31,36 +32,32 @@ func (p Pass) grants() ([]grant, error) {
 
 func (p Pass) open() bool { return p.book != nil && p.book.page.Load() == nil }
 
-// Check refuses what was not granted, whether or not the stream exists.
-func (p Pass) Check(right Right, stream lane.StreamName) error {
+// has reports whether one of the grants that count has a right.
+func (p Pass) has(right Right, counts func(*grant) bool) (bool, error) {
 	if p.open() {
-		return nil
+		return true, nil
 	}
 	given, err := p.grants()
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, g := range given {
-		if g.rights&right != 0 && g.covers(stream) {
-			return nil
-		}
+	return slices.ContainsFunc(given, func(g grant) bool { return g.rights&right != 0 && counts(&g) }), nil
+}
+
+// Check refuses what was not granted, whether or not the stream exists.
+func (p Pass) Check(right Right, stream lane.StreamName) error {
+	has, err := p.has(right, func(g *grant) bool { return g.covers(stream) })
+	if err != nil || has {
+		return err
 	}
 	return fault.New(fault.NotPermitted, "your token does not grant the right to %v stream %.100q: ask for a grant", right, stream)
 }
 
 // Anywhere refuses who has a right to no stream at all.
 func (p Pass) Anywhere(right Right) error {
-	if p.open() {
-		return nil
-	}
-	given, err := p.grants()
-	if err != nil {
+	has, err := p.has(right, func(*grant) bool { return true })
+	if err != nil || has {
 		return err
-	}
-	for _, g := range given {
-		if g.rights&right != 0 {
-			return nil
-		}
 	}
 	return fault.New(fault.NotPermitted, "your token does not grant the right to %v any stream: ask for a grant", right)
 }

@@ -96,14 +96,9 @@ func readIssue(r *consumerv1.IssueResetRequest) (roster.Issue, error) {
 
 // ListResets shows the commands to consumers of the streams that the caller may read.
 func (a *api) ListResets(ctx context.Context, r *consumerv1.ListResetsRequest) (*consumerv1.ListResetsResponse, error) {
-	pass, err := a.admit(ctx)
+	pass, err := a.reader(ctx, r.GetStream())
 	if err != nil {
 		return nil, err
-	}
-	if name := lane.StreamName(r.GetStream()); name != "" {
-		if err := pass.Check(grants.Read, name); err != nil {
-			return nil, err
-		}
 	}
 	answer := &consumerv1.ListResetsResponse{}
 	for _, c := range a.roster.List(lane.StreamName(r.GetStream()), lane.ConsumerID(r.GetConsumerId())) {

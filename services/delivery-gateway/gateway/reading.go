@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/protobuf/proto"
+
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -36,49 +38,33 @@ func (c *connection) open(req rsocket.Payload, out *rsocket.Outbound) (rsocket.S
 	}
 	switch route {
 	case protocol.RouteSubscribe:
-		in := new(deliveryv1.SubscribeRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.subscribe(in, out)
+		return decoded(req, out, c.subscribe)
 	case protocol.RouteRange:
-		in := new(deliveryv1.RangeRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.rangeOf(in, out)
+		return decoded(req, out, c.rangeOf)
 	case protocol.RouteSnapshot:
-		in := new(deliveryv1.SnapshotRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.snapshot(in, out)
+		return decoded(req, out, c.snapshot)
 	case protocol.RouteChunks:
-		in := new(deliveryv1.ChunksRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.chunks(in, out)
+		return decoded(req, out, c.chunks)
 	case protocol.RouteChanges:
-		in := new(deliveryv1.ChangesRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.changes(in, out)
+		return decoded(req, out, c.changes)
 	case protocol.RouteSketch:
-		in := new(deliveryv1.SketchRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.sketch(in, out)
+		return decoded(req, out, c.sketch)
 	case protocol.RouteRows:
-		in := new(deliveryv1.RowsRequest)
-		if err := decode(req, in); err != nil {
-			return nil, err
-		}
-		return c.rows(in, out)
+		return decoded(req, out, c.rows)
 	}
 	return nil, unknownRoute(route, "request-stream")
+}
+
+// decoded answers a request by its message.
+func decoded[T any, M interface {
+	*T
+	proto.Message
+}](req rsocket.Payload, out *rsocket.Outbound, answer func(M, *rsocket.Outbound) (rsocket.Source, error)) (rsocket.Source, error) {
+	in := M(new(T))
+	if err := decode(req, in); err != nil {
+		return nil, err
+	}
+	return answer(in, out)
 }
 
 func (c *connection) subscribe(in *deliveryv1.SubscribeRequest, out *rsocket.Outbound) (rsocket.Source, error) {

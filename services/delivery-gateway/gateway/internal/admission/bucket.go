@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/lockstep-mq/lockstep/libs/message-common/pause"
 )
 
 // burst is how long a Bucket that nobody used saves up: short, so that what passes at once does not hold up live tails for long.
@@ -49,14 +51,7 @@ func (b *Bucket) Wait(ctx context.Context, bytes int) error {
 		defer b.mu.Unlock()
 		b.waiting--
 	}()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.Wait(ctx, wait)
 }
 
 // probeLocked sets a timer, unless one is set, and learns from it how busy the processors are.
