@@ -154,7 +154,3 @@ func laneMessage(l *ledger.Lane) *streamv1.Lane {
 	}
 	return m
 }
-
-func positionMessage(e lane.Epoch, at lane.Sequence) *streamv1.Position {
-	return &streamv1.Position{Epoch: uint64(e), Sequence: uint64(at)}
-}

@@ -181,8 +181,8 @@ func TestLeasesAndTheBudgetDecideWhatGoes(t *testing.T) {
 	}
 	f.now = f.now.Add(archive.Lease + archive.KeepNewest + time.Second)
 	expire()
-	if n, bytes := f.Holdings(); n != 0 || bytes != 0 {
-		t.Errorf("%d old ones are still there", n)
+	if c := f.Counts(); c.Kept != 0 || c.Bytes != 0 {
+		t.Errorf("%d old ones are still there", c.Kept)
 	}
 
 	f = newFixture(t, 1)

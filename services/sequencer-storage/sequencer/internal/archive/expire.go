@@ -89,16 +89,6 @@ func (a *Archive) drop(k *Kept) error {
 	return a.unlink(k.ID)
 }
 
-// Holdings is how many snapshots there are, and their bytes.
-func (a *Archive) Holdings() (n int, bytes uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, k := range a.kept {
-		bytes += k.Bytes()
-	}
-	return len(a.kept), bytes
-}
-
 // room keeps I5.
 func (a *Archive) room() error {
 	free, err := a.env.FreeBytes()

@@ -22,5 +22,5 @@
 //	I4  what is remembered of a key is what it has now, a row or a tombstone; when as much of a lane is remembered as it has, it has
 //	    nothing else.
 //	I5  tombstones go oldest first, in the write that raises the floor over them; those above the floor are all there. The floor rises
-//	    to what all registered consumers have passed, and beyond that only to keep the bounds: who is below it bootstraps.
+//	    to what all registered consumers have passed, and beyond that only to keep the bounds: who is below it compares all rows.
 package materialiser

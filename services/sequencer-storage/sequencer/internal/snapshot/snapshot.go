@@ -73,7 +73,7 @@ func (s *Snapshot) Rows(visit func(e digest.Element, key []byte, sequence lane.S
 // those asked for were let go, Corrupt when there are not as many as the mark says.
 func (s *Snapshot) Tombstones(after lane.Sequence, visit func(*staterow.Tombstone) error) error {
 	if after < s.mark.Floor {
-		return fault.New(fault.Expired, "what was deleted behind sequence %d is only known behind %d; bootstrap", after, s.mark.Floor)
+		return fault.New(fault.Expired, "what was deleted behind sequence %d is only known behind %d; compare all rows", after, s.mark.Floor)
 	}
 	it := s.snap.Scan()
 	defer it.Close()
