@@ -78,9 +78,9 @@ func (c *Consumer) Ack(r Record) {
 }
 
 // Records yields the stream's records, in order within each partition, for ever or as StopAtTail says. Connections that come and go are
-// waited out. An error is yielded with a zero Record: after *Expired and *HistoryCut the loop goes on when it is not left, after any
-// other it is over (a refusal such as an unknown stream, fault.ConsumerFenced, ctx's error). A second loop continues where the first
-// was left.
+// waited out. An error is yielded with a zero Record: after *HistoryCut the loop goes on when it is not left, after any other it is over
+// (*Expired when Config.OnLoss chose to stop, a refusal such as an unknown stream, fault.ConsumerFenced, ctx's error). A second loop
+// continues where the first was left.
 func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := c.begin(); err != nil {
@@ -105,7 +105,7 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 				}
 				yield(Record{}, err)
 				return
-			case final(fault.ReasonOf(err)), c.lanes == nil && c.cfg.ConnectWithin > 0 && time.Since(began) > c.cfg.ConnectWithin:
+			case lost(err), final(fault.ReasonOf(err)), c.lanes == nil && c.cfg.ConnectWithin > 0 && time.Since(began) > c.cfg.ConnectWithin:
 				yield(Record{}, err)
 				return
 			}
@@ -139,6 +139,12 @@ func (c *Consumer) end() {
 	defer c.mu.Unlock()
 	c.looping = false
 	close(c.idle)
+}
+
+// lost tells a loss that was not passed over.
+func lost(err error) bool {
+	var expired *Expired
+	return errors.As(err, &expired)
 }
 
 // final tells the refusals that end the loop.

@@ -305,10 +305,11 @@ func (k *link) explain(ctx context.Context, p parcel) (again bool, err error) {
 			return false, fault.New(fault.Malformed, "the gateway says that records have expired, but not up to where: %w", p.err)
 		}
 		lost := &Expired{Partition: p.place.partition, From: p.place.last.Sequence + 1, Head: lane.Sequence(head)}
-		p.place.last.Sequence = lane.Sequence(head) - 1
-		if !k.yield(Record{}, lost) {
-			return false, errLeft
+		k.c.cfg.Log.Warn("consumer: records were lost", "stream", k.c.cfg.Stream, "error", lost)
+		if k.c.cfg.OnLoss == nil || k.c.cfg.OnLoss(lost) != SkipToHead {
+			return false, lost
 		}
+		p.place.last.Sequence = lane.Sequence(head) - 1
 		k.reached(p.place)
 		return true, nil
 	case fault.EpochMismatch, fault.AheadOfTail:
