@@ -110,6 +110,8 @@ type Record struct {
 	Tombstone bool
 	// Redelivered: this consumer id was given the record before.
 	Redelivered bool
+
+	turn uint64 // of its partition when it was given
 }
 
 // Choice is what follows a loss.

@@ -18,12 +18,15 @@ type Consumer struct {
 	retry *pause.Pause
 	// lanes: where each partition stands; owned by the loop, kept between loops.
 	lanes map[lane.Partition]*place
+	// commands of the provider that have ended, oldest first; owned by the loop.
+	commands []*done
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
 	mu      sync.Mutex // protects what follows
 	acks    map[lane.Partition]acked
+	turns   map[lane.Partition]uint64 // how often commands have moved a partition back; written by the loop only
 	ackDue  bool
 	looping bool
 	idle    chan struct{} // closed when the loop of the moment has ended
@@ -34,6 +37,8 @@ type place struct {
 	partition lane.Partition
 	// last delivered to the loop. Epoch 0: as the provider has it.
 	last lane.Position
+	// given is the highest that was given before a command moved last back.
+	given lane.Position
 	// until is where StopAtTail ends; stopped says that it was reached.
 	until   lane.Sequence
 	stopped bool
@@ -50,7 +55,7 @@ func Open(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Consumer{cfg: cfg, retry: pause.New(cfg.retry()), acks: map[lane.Partition]acked{}}
+	c := &Consumer{cfg: cfg, retry: pause.New(cfg.retry()), acks: map[lane.Partition]acked{}, turns: map[lane.Partition]uint64{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -67,14 +72,22 @@ func (c *Consumer) Close() error {
 	return nil
 }
 
-// Ack says that this record and everything before it in its partition are done with. It does not wait (I2).
+// Ack says that this record and everything before it in its partition are done with. It does not wait (I2). Of a record that was given
+// before a command moved its partition back it says nothing: that one is given again.
 func (c *Consumer) Ack(r Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.acks[r.Partition].position.Compare(r.Position) < 0 {
+	if r.turn == c.turns[r.Partition] && c.acks[r.Partition].position.Compare(r.Position) < 0 {
 		c.acks[r.Partition] = acked{r.Position, r.TimeMS}
 		c.ackDue = true
 	}
+}
+
+// sayAgain has what was acknowledged told to the provider once more, on a new connection.
+func (c *Consumer) sayAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ackDue = len(c.acks) > 0
 }
 
 // Records yields the stream's records, in order within each partition, for ever or as StopAtTail says. Connections that come and go are
@@ -97,6 +110,8 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 			switch {
 			case errors.Is(err, errLeft):
 				return
+			case errors.Is(err, errAnew):
+				continue
 			case ctx.Err() != nil:
 				if c.ctx.Err() != nil {
 					err = fault.New(fault.Unavailable, "the consumer was closed")

@@ -20,4 +20,7 @@
 //	I2  an acknowledgement covers everything of its partition up to its record; it is sent after Ack, at most every ackEvery, and
 //	    once more, confirmed, when the loop ends.
 //	I3  memory is bounded: credit per partition and inboxBatches decoded batches. A slow loop slows its sender.
+//	I4  a command of the provider to take records again from a sequence or a time is done once for its id: the loop goes on there, the
+//	    provider's cursors move back with it, and what was given before carries Redelivered. What has expired is left out, and the
+//	    report says so.
 package consumer

@@ -3,6 +3,7 @@ package sdktest
 import (
 	"maps"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
@@ -143,20 +144,37 @@ func (p *Provider) ForgetDeletions(name string, partition uint32, floor uint64) 
 	return nil
 }
 
-// Command sends a consumer's subscriptions a command. Sending it again is what gateways do until it has ended.
-func (p *Provider) Command(consumerID string, reset *deliveryv1.Reset) {
+// Command gives a consumer a command: to its subscriptions, and to every new one until it has reported an end, as gateways do. Giving it
+// again sends it again.
+func (p *Provider) Command(stream, consumerID string, reset *deliveryv1.Reset) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, s := range p.streams {
-		for _, l := range s.lanes {
-			for f := range l.followers {
-				if f.consumer == name+"/"+consumerID {
-					f.resets = append(f.resets, reset)
-					f.out.Wake()
-				}
+	c := p.consumers[stream+"/"+consumerID]
+	if c == nil {
+		return fault.New(fault.UnknownConsumer, "there is no consumer %q of stream %q", consumerID, stream)
+	}
+	if _, known := c.commands[reset.GetCommandId()]; !known {
+		c.commands[reset.GetCommandId()] = reset
+	}
+	for _, l := range p.streams[stream].lanes {
+		for f := range l.followers {
+			if f.consumer == stream+"/"+consumerID {
+				f.resets = append(f.resets, reset)
+				f.out.Wake()
 			}
 		}
 	}
+	return nil
+}
+
+// Resets gives what a consumer has last reported of commands, oldest first.
+func (p *Provider) Resets(stream, consumerID string) []*consumerv1.ResetProgress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.consumers[stream+"/"+consumerID]; c != nil {
+		return c.health.GetResets()
+	}
+	return nil
 }
 
 // CutHistory forgets the records behind tail, as a restore from an older copy does: the lane begins a new epoch.

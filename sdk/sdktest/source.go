@@ -82,8 +82,14 @@ func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocke
 		return nil, err
 	}
 	if q.GetIncarnation() != 0 {
-		if _, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation()); err != nil {
+		c, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation())
+		if err != nil {
 			return nil, err
+		}
+		for _, reset := range c.commands {
+			if reset != nil {
+				f.resets = append(f.resets, reset)
+			}
 		}
 		f.consumer = q.GetStream() + "/" + q.GetConsumerId()
 	}
