@@ -100,7 +100,7 @@ func TestFollowsThroughDisconnectsAndGaps(t *testing.T) {
 		case 60, 120:
 			d.p.Disconnect()
 		case 100:
-			d.p.DropDeliveries(3)
+			d.p.Gap(3)
 			d.publish(100, 200)
 		}
 	})
@@ -115,7 +115,7 @@ func TestFollowsThroughDisconnectsAndGaps(t *testing.T) {
 
 func TestCorruptBatchIsReadAgain(t *testing.T) {
 	d := newDesk(t, 1)
-	d.p.CorruptBatches(1)
+	d.p.Corrupt(sdktest.Batches, 1)
 	d.publish(0, 5)
 	if got := d.read(d.open(), 5, nil); string(got[4].Value) != "4" {
 		t.Fatalf("got %s", got[4].Value)
@@ -286,7 +286,7 @@ func TestHistoryCutIsTold(t *testing.T) {
 			return
 		default:
 			if n++; n == 10 {
-				if err := d.p.CutHistory("log", 0, 5); err != nil {
+				if err := d.p.RotateEpoch("log", 0, 5); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -331,7 +331,7 @@ func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d.p.DropDeliveries(drop)
+			d.p.Gap(drop)
 			ctx, cancel := context.WithTimeout(d.ctx, 15*time.Second)
 			defer cancel()
 			d.ctx, d.cfg.StopAtTail = ctx, true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/sdk/replica"
+	"github.com/lockstep-mq/lockstep/sdk/sdktest"
 )
 
 func TestAnOverloadedGatewayIsAskedAgain(t *testing.T) {
@@ -27,7 +28,7 @@ func TestAnOverloadedGatewayIsAskedAgain(t *testing.T) {
 func TestADamagedChunkIsAskedForAgain(t *testing.T) {
 	d := newDesk(t, 1)
 	chunks := d.heavy("A", 1)
-	d.p.CorruptChunks(1)
+	d.p.Corrupt(sdktest.Chunks, 1)
 	r := d.open()
 	d.sync(r)
 	d.same()

@@ -371,7 +371,7 @@ func TestGapIsReadFromTheLog(t *testing.T) {
 	d.fill(10)
 	r := d.open()
 	d.sync(r)
-	d.p.DropDeliveries(1)
+	d.p.Gap(1)
 	d.put("dropped", "1")
 	d.put("arrives", "2")
 	d.sync(r)
@@ -386,7 +386,7 @@ func TestCorruptBatchIsReadAgain(t *testing.T) {
 	d.fill(10)
 	r := d.open()
 	d.sync(r)
-	d.p.CorruptBatches(1)
+	d.p.Corrupt(sdktest.Batches, 1)
 	d.put("a", "1")
 	d.sync(r)
 	d.same()
@@ -421,7 +421,7 @@ func TestCutHistoryLeadsToRepair(t *testing.T) {
 	d.put("gone", "after the cut")
 	r := d.open()
 	d.sync(r)
-	if err := d.p.CutHistory("orders", 0, 10); err != nil {
+	if err := d.p.RotateEpoch("orders", 0, 10); err != nil {
 		t.Fatal(err)
 	}
 	d.sync(r)
