@@ -130,7 +130,7 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 	if out.rung == RungRepair {
 		kind = RowsRepaired
 	}
-	r.tell(Event{Kind: kind, Partition: p, Sequence: out.at.Sequence, Why: fmt.Sprintf("%d rows, %d bytes moved, in %v", out.rows, out.moved, took.Round(time.Millisecond))})
+	r.tell(Event{Kind: kind, Partition: p, Sequence: out.at.Sequence, Why: fmt.Sprintf("%d rows, %s", out.rows, movedIn(out.moved, took))})
 	r.retry.Reset()
 	r.update(func(s *Status) {
 		s.Verified++
@@ -142,6 +142,18 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 		}
 	})
 	r.publishLanes()
+}
+
+// movedIn says what was moved over the network, in which time, and how fast that was.
+func movedIn(bytes uint64, took time.Duration) string {
+	rate := float64(bytes) / 1e6 / max(took, time.Millisecond).Seconds()
+	return fmt.Sprintf("%d bytes moved, in %v (%.1f MB/s)", bytes, took.Round(time.Millisecond), rate)
+}
+
+// climbing says which rung the replica is on, until the answer is called.
+func (r *Replica) climbing(rung Rung) (done func()) {
+	r.on = rung
+	return func() { r.on = 0 }
 }
 
 // waiting tells how far the provider is with a snapshot.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -125,16 +126,18 @@ func (d *desk) fill(n int) {
 }
 
 // happened counts the events of a kind.
-func (d *desk) happened(k replica.EventKind) int {
+func (d *desk) happened(k replica.EventKind) int { return len(d.told(k)) }
+
+// told gives what the events of one kind have said.
+func (d *desk) told(k replica.EventKind) (why []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := 0
 	for _, e := range d.events {
 		if e.Kind == k {
-			n++
+			why = append(why, e.Why)
 		}
 	}
-	return n
+	return why
 }
 
 // rows reads what a person with sqlite3 sees.
@@ -302,7 +305,7 @@ func TestRowChangedWhileLiveIsFoundWhenItIsWrittenAgain(t *testing.T) {
 	if s := r.Status(); s.Mismatched != 1 || d.happened(replica.DigestMismatch) != 1 {
 		t.Fatalf("got %+v", s)
 	}
-	if d.happened(replica.DigestCorrected) != 1 || r.Status().Bootstraps != 1 {
+	if why := d.told(replica.MismatchExplained); len(why) != 1 || !strings.HasPrefix(why[0], "rows had been changed by somebody else") || r.Status().Bootstraps != 1 {
 		t.Fatalf("the re-read rows explain the difference, so no bootstrap was needed: %v", d.events)
 	}
 	d.exec(`UPDATE orders SET value='forged' WHERE key='key-000008'`)
