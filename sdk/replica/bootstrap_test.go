@@ -236,7 +236,7 @@ func TestProgressOfABootstrap(t *testing.T) {
 	if made < 0 || received < made {
 		t.Errorf("the making was told at step %d, the receiving at %d: %+v", made, received, all)
 	}
-	if why := d.told(replica.Bootstrapped); len(why) != 1 || !strings.Contains(why[0], "500 rows, verified; ") || !strings.Contains(why[0], "MB/s") {
+	if why := d.told(replica.Bootstrapped); len(why) != 1 || !strings.Contains(why[0], "500 rows, verified; ") || !strings.Contains(why[0], "bytes moved") {
 		t.Errorf("told %q", why)
 	}
 }

@@ -58,6 +58,24 @@ func (n *need) of(p lane.Partition, first Rung, why string) {
 	n.why = why
 }
 
+// any gives one of the lanes.
+func (n *need) any() (p lane.Partition, first Rung) {
+	for p, first = range n.lanes {
+		break
+	}
+	return p, first
+}
+
+// met drops a lane that a rung has made equal, if that was the one that was needed or a higher one.
+func (n *need) met(p lane.Partition, by Rung) {
+	if first, needed := n.lanes[p]; !needed || first > by {
+		return
+	}
+	if delete(n.lanes, p); len(n.lanes) == 0 {
+		*n = need{}
+	}
+}
+
 // whole asks for a bootstrap.
 func (n *need) whole(why string) { n.of(0, RungBootstrap, why) }
 
@@ -66,17 +84,18 @@ func (r *Replica) resync(ctx context.Context, k *link) error {
 	if r.gen == nil {
 		return r.bootstrap(ctx, k)
 	}
-	for p, first := range r.need.lanes {
+	for !r.need.none() { // a repair reads the whole file, and may find that another lane is needed too
+		p, first := r.need.any()
 		done, err := r.climb(ctx, k, p, first)
 		if err != nil {
 			return err
 		}
 		if done.rung == RungBootstrap {
-			break // it has made every lane equal
+			r.need = need{} // it has made every lane equal
+			break
 		}
-		delete(r.need.lanes, p)
+		r.need.met(p, RungBootstrap)
 	}
-	r.need = need{}
 	k.ackDue = true
 	return nil
 }
@@ -130,6 +149,7 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 	if out.rung == RungRepair {
 		kind = RowsRepaired
 	}
+	r.need.met(p, out.rung)
 	r.tell(Event{Kind: kind, Partition: p, Sequence: out.at.Sequence, Why: fmt.Sprintf("%d rows, %s", out.rows, movedIn(out.moved, took))})
 	r.retry.Reset()
 	r.update(func(s *Status) {
@@ -146,8 +166,11 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 
 // movedIn says what was moved over the network, in which time, and how fast that was.
 func movedIn(bytes uint64, took time.Duration) string {
-	rate := float64(bytes) / 1e6 / max(took, time.Millisecond).Seconds()
-	return fmt.Sprintf("%d bytes moved, in %v (%.1f MB/s)", bytes, took.Round(time.Millisecond), rate)
+	text := fmt.Sprintf("%d bytes moved, in %v", bytes, took.Round(time.Millisecond))
+	if bytes < 100_000 {
+		return text // its speed says nothing
+	}
+	return text + fmt.Sprintf(" (%.1f MB/s)", float64(bytes)/1e6/max(took, time.Millisecond).Seconds())
 }
 
 // climbing says which rung the replica is on, until the answer is called.
