@@ -35,6 +35,9 @@ type Config struct {
 	// ConnectWithin is how long the loop tries for its first connection before it is over with the last error; 0 means for ever. Later
 	// interruptions are waited out.
 	ConnectWithin time.Duration
+	// OnLoss is told of records that expired before they were read, in its turn among the records, and chooses what follows. nil chooses
+	// Stop: nothing is passed over that nobody was told of.
+	OnLoss func(*Expired) Choice
 	// OnRetry is told what interrupts the loop and after which pause it goes on. It must return soon.
 	OnRetry func(err error, after time.Duration)
 	// TLS is for tls:// and wss://; nil means the system's roots.
@@ -89,7 +92,7 @@ func Head() Start { return Start{} }
 // Tail starts behind the last record of the moment the loop begins.
 func Tail() Start { return Start{tail: true} }
 
-// From starts at a sequence in every partition. When it has expired the loop is told (*Expired).
+// From starts at a sequence in every partition. When it has expired, that is a loss like any other: see Config.OnLoss.
 func From(s lane.Sequence) Start { return Start{from: max(1, s)} }
 
 // After starts behind known positions; partitions that are not named start at their head.
@@ -107,9 +110,21 @@ type Record struct {
 	Tombstone bool
 	// Redelivered: this consumer id was given the record before.
 	Redelivered bool
+
+	turn uint64 // of its partition when it was given
 }
 
-// Expired says that records [From, Head) of a partition are gone and were never delivered here. A loop that goes on continues at Head.
+// Choice is what follows a loss.
+type Choice int
+
+const (
+	// Stop ends the loop with the *Expired. Nothing moves: the next loop is told the same, and chooses again.
+	Stop Choice = iota
+	// SkipToHead goes on at Expired.Head.
+	SkipToHead
+)
+
+// Expired says that records [From, Head) of a partition are gone and were never delivered here.
 type Expired struct {
 	Partition  lane.Partition
 	From, Head lane.Sequence

@@ -18,12 +18,15 @@ type Consumer struct {
 	retry *pause.Pause
 	// lanes: where each partition stands; owned by the loop, kept between loops.
 	lanes map[lane.Partition]*place
+	// commands of the provider that have ended, oldest first; owned by the loop.
+	commands []*done
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
 	mu      sync.Mutex // protects what follows
 	acks    map[lane.Partition]acked
+	turns   map[lane.Partition]uint64 // how often commands have moved a partition back; written by the loop only
 	ackDue  bool
 	looping bool
 	idle    chan struct{} // closed when the loop of the moment has ended
@@ -34,6 +37,8 @@ type place struct {
 	partition lane.Partition
 	// last delivered to the loop. Epoch 0: as the provider has it.
 	last lane.Position
+	// given is the highest that was given before a command moved last back.
+	given lane.Position
 	// until is where StopAtTail ends; stopped says that it was reached.
 	until   lane.Sequence
 	stopped bool
@@ -50,7 +55,7 @@ func Open(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Consumer{cfg: cfg, retry: pause.New(cfg.retry()), acks: map[lane.Partition]acked{}}
+	c := &Consumer{cfg: cfg, retry: pause.New(cfg.retry()), acks: map[lane.Partition]acked{}, turns: map[lane.Partition]uint64{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -67,20 +72,28 @@ func (c *Consumer) Close() error {
 	return nil
 }
 
-// Ack says that this record and everything before it in its partition are done with. It does not wait (I2).
+// Ack says that this record and everything before it in its partition are done with. It does not wait (I2). Of a record that was given
+// before a command moved its partition back it says nothing: that one is given again.
 func (c *Consumer) Ack(r Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.acks[r.Partition].position.Compare(r.Position) < 0 {
+	if r.turn == c.turns[r.Partition] && c.acks[r.Partition].position.Compare(r.Position) < 0 {
 		c.acks[r.Partition] = acked{r.Position, r.TimeMS}
 		c.ackDue = true
 	}
 }
 
+// sayAgain has what was acknowledged told to the provider once more, on a new connection.
+func (c *Consumer) sayAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ackDue = len(c.acks) > 0
+}
+
 // Records yields the stream's records, in order within each partition, for ever or as StopAtTail says. Connections that come and go are
-// waited out. An error is yielded with a zero Record: after *Expired and *HistoryCut the loop goes on when it is not left, after any
-// other it is over (a refusal such as an unknown stream, fault.ConsumerFenced, ctx's error). A second loop continues where the first
-// was left.
+// waited out. An error is yielded with a zero Record: after *HistoryCut the loop goes on when it is not left, after any other it is over
+// (*Expired when Config.OnLoss chose to stop, a refusal such as an unknown stream, fault.ConsumerFenced, ctx's error). A second loop
+// continues where the first was left.
 func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := c.begin(); err != nil {
@@ -97,6 +110,8 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 			switch {
 			case errors.Is(err, errLeft):
 				return
+			case errors.Is(err, errAnew):
+				continue
 			case ctx.Err() != nil:
 				if c.ctx.Err() != nil {
 					err = fault.New(fault.Unavailable, "the consumer was closed")
@@ -105,7 +120,7 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 				}
 				yield(Record{}, err)
 				return
-			case final(fault.ReasonOf(err)), c.lanes == nil && c.cfg.ConnectWithin > 0 && time.Since(began) > c.cfg.ConnectWithin:
+			case lost(err), final(fault.ReasonOf(err)), c.lanes == nil && c.cfg.ConnectWithin > 0 && time.Since(began) > c.cfg.ConnectWithin:
 				yield(Record{}, err)
 				return
 			}
@@ -139,6 +154,12 @@ func (c *Consumer) end() {
 	defer c.mu.Unlock()
 	c.looping = false
 	close(c.idle)
+}
+
+// lost tells a loss that was not passed over.
+func lost(err error) bool {
+	var expired *Expired
+	return errors.As(err, &expired)
 }
 
 // final tells the refusals that end the loop.

@@ -100,7 +100,7 @@ func TestFollowsThroughDisconnectsAndGaps(t *testing.T) {
 		case 60, 120:
 			d.p.Disconnect()
 		case 100:
-			d.p.DropDeliveries(3)
+			d.p.Gap(3)
 			d.publish(100, 200)
 		}
 	})
@@ -115,7 +115,7 @@ func TestFollowsThroughDisconnectsAndGaps(t *testing.T) {
 
 func TestCorruptBatchIsReadAgain(t *testing.T) {
 	d := newDesk(t, 1)
-	d.p.CorruptBatches(1)
+	d.p.Corrupt(sdktest.Batches, 1)
 	d.publish(0, 5)
 	if got := d.read(d.open(), 5, nil); string(got[4].Value) != "4" {
 		t.Fatalf("got %s", got[4].Value)
@@ -194,26 +194,76 @@ func TestStopsAtTheTail(t *testing.T) {
 	}
 }
 
-func TestExpiredIsToldAndTheLoopGoesOn(t *testing.T) {
+// A loss ends the loop with the exact range, again and again; going on behind it is a choice of whoever was told.
+func TestLossStopsTheLoopUnlessSomebodyChooses(t *testing.T) {
+	d := newDesk(t, 2)
+	d.publish(0, 40)
+	first := d.p.Tail("log", 1) - 3
+	if err := d.p.Expire("log", 1, first); err != nil {
+		t.Fatal(err)
+	}
+	want := consumer.Expired{Partition: 1, From: 3, Head: lane.Sequence(first)}
+	d.cfg.Start, d.cfg.StopAtTail = consumer.From(3), true
+	c := d.open()
+	for range 2 {
+		var lost *consumer.Expired
+		for r, err := range c.Records(d.ctx) {
+			switch {
+			case lost != nil:
+				t.Fatalf("the loop went on: %v, %v", r, err)
+			case err != nil && (!errors.As(err, &lost) || !errors.Is(err, fault.Expired) || *lost != want):
+				t.Fatalf("told %v", err)
+			case err == nil && r.Partition == 1:
+				t.Fatalf("%v was given before the loss was told", r.Position)
+			}
+		}
+		if lost == nil {
+			t.Fatal("the loss was not told")
+		}
+	}
+
+	var told []consumer.Expired
+	d.cfg.OnLoss = func(lost *consumer.Expired) consumer.Choice {
+		told = append(told, *lost)
+		return consumer.SkipToHead
+	}
+	n, next := 0, lane.Sequence(first)
+	for r, err := range d.open().Records(d.ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; r.Partition != 1 {
+			continue
+		}
+		if r.Position.Sequence != next {
+			t.Fatalf("%v came where %d was next", r.Position, next)
+		}
+		next++
+	}
+	if len(told) != 1 || told[0] != want || n != 4+int(d.p.Tail("log", 0))-2 {
+		t.Fatalf("told %+v, then %d records", told, n)
+	}
+}
+
+// Records that expire while a consumer is away are a loss to it, whatever it has acknowledged before.
+func TestLossWhileAway(t *testing.T) {
 	d := newDesk(t, 1)
+	d.cfg.ConsumerID = "mailer"
 	d.publish(0, 20)
+	c := d.open()
+	d.read(c, 5, func(_ int, r consumer.Record) { c.Ack(r) })
 	if err := d.p.Expire("log", 0, 11); err != nil {
 		t.Fatal(err)
 	}
-	d.cfg.Start, d.cfg.StopAtTail = consumer.From(3), true
-	var lost *consumer.Expired
-	var got []lane.Sequence
-	for r, err := range d.open().Records(d.ctx) {
-		if err != nil {
-			if !errors.As(err, &lost) || !errors.Is(err, fault.Expired) {
-				t.Fatal(err)
-			}
-			continue
+	for _, err := range d.open().Records(d.ctx) {
+		var lost *consumer.Expired
+		if !errors.As(err, &lost) || *lost != (consumer.Expired{From: 6, Head: 11}) {
+			t.Fatalf("told %v", err)
 		}
-		got = append(got, r.Position.Sequence)
 	}
-	if lost == nil || lost.From != 3 || lost.Head != 11 || len(got) != 10 || got[0] != 11 {
-		t.Fatalf("told %+v, then %v", lost, got)
+	d.cfg.OnLoss = func(*consumer.Expired) consumer.Choice { return consumer.SkipToHead }
+	if got := d.read(d.open(), 10, nil); got[0].Position.Sequence != 11 {
+		t.Fatalf("went on at %v", got[0].Position)
 	}
 }
 
@@ -236,7 +286,7 @@ func TestHistoryCutIsTold(t *testing.T) {
 			return
 		default:
 			if n++; n == 10 {
-				if err := d.p.CutHistory("log", 0, 5); err != nil {
+				if err := d.p.RotateEpoch("log", 0, 5); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -281,7 +331,7 @@ func TestLargeRecordsDoNotShutTheWindow(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d.p.DropDeliveries(drop)
+			d.p.Gap(drop)
 			ctx, cancel := context.WithTimeout(d.ctx, 15*time.Second)
 			defer cancel()
 			d.ctx, d.cfg.StopAtTail = ctx, true

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/lockstep-mq/lockstep/sdk/consumer"
@@ -25,17 +24,16 @@ func Example() {
 		}
 	}
 
-	c, err := consumer.Open(consumer.Config{Stream: "mail", Gateways: []string{provider.Gateway()}, ConsumerID: "mailer", StopAtTail: true})
+	c, err := consumer.Open(consumer.Config{Stream: "mail", Gateways: []string{provider.Gateway()}, ConsumerID: "mailer", StopAtTail: true,
+		OnLoss: func(lost *consumer.Expired) consumer.Choice {
+			fmt.Println("lost", lost.From, "to", lost.Head)
+			return consumer.SkipToHead
+		}})
 	if err != nil {
 		panic(err)
 	}
 	defer c.Close()
 	for rec, err := range c.Records(ctx) {
-		var expired *consumer.Expired
-		if errors.As(err, &expired) {
-			fmt.Println("lost", expired.From, "to", expired.Head)
-			continue
-		}
 		if err != nil {
 			panic(err)
 		}

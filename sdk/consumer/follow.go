@@ -34,6 +34,7 @@ type link struct {
 	c           *Consumer
 	stream      *streamv1.Stream
 	incarnation uint64
+	cursors     []*consumerv1.Cursor // as the provider keeps them, as far as it has said so
 	yield       func(Record, error) bool
 	lastAck     time.Time
 }
@@ -58,17 +59,17 @@ func (c *Consumer) connected(ctx context.Context, n int, yield func(Record, erro
 	if k.stream, err = s.Describe(ctx, c.cfg.Stream); err != nil {
 		return err
 	}
-	var cursors []*consumerv1.Cursor
 	if c.cfg.ConsumerID != "" {
 		answer, err := s.Attach(ctx, c.cfg.Stream, c.cfg.ConsumerID, consumerv1.ConsumerKind_CONSUMER_KIND_LOG)
 		if err != nil {
 			return err
 		}
-		k.incarnation, cursors = answer.GetIncarnation(), answer.GetCursors()
+		k.incarnation, k.cursors = answer.GetIncarnation(), answer.GetCursors()
+		c.sayAgain()
 		defer k.part(ctx)
 	}
 	if c.lanes == nil {
-		if err := c.place(k.stream, cursors); err != nil {
+		if err := c.place(k.stream, k.cursors); err != nil {
 			return err
 		}
 	}
@@ -95,7 +96,7 @@ func (c *Consumer) place(s *streamv1.Stream, cursors []*consumerv1.Cursor) error
 			at.last = lane.Position{Epoch: lane.Epoch(l.GetEpoch()), Sequence: lane.Sequence(max(1, l.GetHead()) - 1)}
 		}
 		for _, cursor := range cursors {
-			if cursor.GetPartition() == l.GetPartition() && cursor.GetPosition().GetSequence() > 0 {
+			if cursor.GetPartition() == l.GetPartition() && cursor.GetPosition().GetEpoch() > 0 { // at sequence 0 when a command has moved it before the first
 				at.last = lane.Position{Epoch: lane.Epoch(cursor.GetPosition().GetEpoch()), Sequence: lane.Sequence(cursor.GetPosition().GetSequence())}
 			}
 		}
@@ -212,6 +213,9 @@ func (k *link) take(ctx context.Context, p parcel) (again bool, err error) {
 	if p.err != nil {
 		return k.explain(ctx, p)
 	}
+	if reset := p.delivery.GetReset_(); reset != nil && p.delivery.GetKind() == deliveryv1.Delivery_KIND_RESET && k.incarnation != 0 {
+		return false, k.obey(ctx, reset)
+	}
 	if p.delivery.GetKind() != deliveryv1.Delivery_KIND_BATCH || p.place.stopped {
 		return false, nil
 	}
@@ -238,7 +242,7 @@ func (k *link) hand(p parcel) error {
 		at.last = lane.Position{Epoch: p.header.Epoch, Sequence: r.Sequence}
 		k.c.retry.Reset()
 		fresh := Record{Partition: at.partition, Position: at.last, TimeMS: r.TimeMS, Key: string(r.Key), Headers: r.Headers, Value: r.Value,
-			Tombstone: r.Tombstone, Redelivered: p.delivery.GetRedelivered()}
+			Tombstone: r.Tombstone, Redelivered: p.delivery.GetRedelivered() || at.last.Compare(at.given) <= 0, turn: k.c.turns[at.partition]}
 		if !k.yield(fresh, nil) {
 			return errLeft
 		}
@@ -305,10 +309,11 @@ func (k *link) explain(ctx context.Context, p parcel) (again bool, err error) {
 			return false, fault.New(fault.Malformed, "the gateway says that records have expired, but not up to where: %w", p.err)
 		}
 		lost := &Expired{Partition: p.place.partition, From: p.place.last.Sequence + 1, Head: lane.Sequence(head)}
-		p.place.last.Sequence = lane.Sequence(head) - 1
-		if !k.yield(Record{}, lost) {
-			return false, errLeft
+		k.c.cfg.Log.Warn("consumer: records were lost", "stream", k.c.cfg.Stream, "error", lost)
+		if k.c.cfg.OnLoss == nil || k.c.cfg.OnLoss(lost) != SkipToHead {
+			return false, lost
 		}
+		p.place.last.Sequence = lane.Sequence(head) - 1
 		k.reached(p.place)
 		return true, nil
 	case fault.EpochMismatch, fault.AheadOfTail:

@@ -298,6 +298,10 @@ func (r *Replica) suspect(c contradiction) error {
 	r.lanes = slices.Clone(r.lanes)
 	r.lanes[c.lane] = corrected
 	r.publishLanes()
-	r.tell(Event{Kind: DigestCorrected, Partition: c.lane, Sequence: c.given.at.Sequence, Why: "reading all rows again gave the provider's digest"})
+	why = "what was remembered of the rows was not what they are; it was set right"
+	if before.verified == before.Cursor { // what was remembered had been compared equal: it was the rows
+		why = "rows had been changed by somebody else, and the records that came replace them"
+	}
+	r.tell(Event{Kind: MismatchExplained, Partition: c.lane, Sequence: c.given.at.Sequence, Why: why + ": all rows, read again, explain the provider's digest"})
 	return nil
 }

@@ -20,6 +20,7 @@ const progressEvery = 100 * time.Millisecond
 // The generation before is kept until then, and after a failure; so are the chunks that came (I9).
 func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 	began := time.Now()
+	defer r.climbing(RungBootstrap)()
 	if err := r.withdraw(); err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (r *Replica) bootstrap(ctx context.Context, k *link) error {
 		r.cfg.Log.Warn("replica: the chunks of the bootstrap are still there", "error", err)
 	}
 	took := time.Since(began)
-	r.tell(Event{Kind: Bootstrapped, Why: fmt.Sprintf("%d rows in %v, verified", received.Done, took.Round(time.Millisecond))})
+	r.tell(Event{Kind: Bootstrapped, Why: fmt.Sprintf("%d rows, verified; %s", received.Done, movedIn(received.DoneBytes, took))})
 	k.ackDue = true
 	return nil
 }

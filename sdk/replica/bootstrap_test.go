@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/sdk/replica"
+	"github.com/lockstep-mq/lockstep/sdk/sdktest"
 )
 
 func TestAnOverloadedGatewayIsAskedAgain(t *testing.T) {
@@ -27,7 +29,7 @@ func TestAnOverloadedGatewayIsAskedAgain(t *testing.T) {
 func TestADamagedChunkIsAskedForAgain(t *testing.T) {
 	d := newDesk(t, 1)
 	chunks := d.heavy("A", 1)
-	d.p.CorruptChunks(1)
+	d.p.Corrupt(sdktest.Chunks, 1)
 	r := d.open()
 	d.sync(r)
 	d.same()
@@ -200,4 +202,41 @@ func TestTheOldRowsCanBeClearedFirst(t *testing.T) {
 		t.Fatalf("a query of cleared rows after opening again: %v", err)
 	}
 	d.finished(r)
+}
+
+// A bootstrap tells how far the provider is with the snapshots, then what arrives, each on its rung, and in the end what it moved.
+func TestProgressOfABootstrap(t *testing.T) {
+	d := newDesk(t, 2)
+	d.fill(500)
+	var mu sync.Mutex
+	var all []replica.Progress
+	d.cfg.OnProgress = func(p replica.Progress) {
+		if !mu.TryLock() { // one call at a time
+			t.Error("two calls overlap")
+			return
+		}
+		defer mu.Unlock()
+		all = append(all, p)
+	}
+	r := d.open()
+	d.sync(r)
+	d.close(r)
+	made, received := -1, -1
+	for i, p := range all {
+		if climbs := p.Phase == replica.Receiving || p.Phase == replica.Building || p.Phase == replica.Swapping; climbs != (p.On == replica.RungBootstrap) {
+			t.Errorf("in phase %v it is on rung %v", p.Phase, p.On)
+		}
+		if p.Phase == replica.Receiving && p.ExpectedBytes == 0 && p.Expected == 500 && p.Done == 500 {
+			made = i
+		}
+		if p.Phase == replica.Receiving && p.ExpectedBytes > 0 && received < 0 {
+			received = i
+		}
+	}
+	if made < 0 || received < made {
+		t.Errorf("the making was told at step %d, the receiving at %d: %+v", made, received, all)
+	}
+	if why := d.told(replica.Bootstrapped); len(why) != 1 || !strings.Contains(why[0], "500 rows, verified; ") || !strings.Contains(why[0], "bytes moved") {
+		t.Errorf("told %q", why)
+	}
 }

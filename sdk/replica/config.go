@@ -44,8 +44,8 @@ type Config struct {
 	TrustFile bool
 	// Reads is what queries get while a bootstrap replaces the rows; the default is the old ones.
 	Reads Reads
-	// OnProgress is told of every change of phase and, during a bootstrap and while catching up, about ten times a second. It runs on the replica's own
-	// goroutine: it must return soon and not call Close.
+	// OnProgress is told of every change of phase and, during a bootstrap and while catching up, about ten times a second; one call at a time.
+	// The replica waits for it: it must return soon and not call Close.
 	OnProgress func(Progress)
 	// OnEvent is told of what an operator may want to know: see Event. Same rules as OnProgress.
 	OnEvent func(Event)

@@ -85,7 +85,7 @@ func TestKilledDuringBootstrap(t *testing.T) {
 func (d *desk) heavy(mark string, partitions uint32) (chunks int) {
 	d.t.Helper()
 	for p := range partitions {
-		if err := d.p.CutHistory("orders", p, 0); err != nil {
+		if err := d.p.RotateEpoch("orders", p, 0); err != nil {
 			d.t.Fatal(err)
 		}
 	}

@@ -115,6 +115,7 @@ func (r *Replica) climb(ctx context.Context, k *link, p lane.Partition, first Ru
 	if err := r.bootstrap(ctx, k); err != nil {
 		return outcome{}, err
 	}
+	r.update(func(s *Status) { s.MovedBytes += moved }) // in vain, but moved
 	return outcome{rung: RungBootstrap, moved: moved}, nil
 }
 
@@ -139,12 +140,12 @@ func climbs(err error) bool {
 
 // climbed tells what a rung has done, and then shows it: whoever waited for the status has been told.
 func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
-	r.need.met(p, out.rung)
 	kind := ChangesTaken
 	if out.rung == RungRepair {
 		kind = RowsRepaired
 	}
-	r.tell(Event{Kind: kind, Partition: p, Sequence: out.at.Sequence, Why: fmt.Sprintf("%d rows, %d bytes moved, in %v", out.rows, out.moved, took.Round(time.Millisecond))})
+	r.need.met(p, out.rung)
+	r.tell(Event{Kind: kind, Partition: p, Sequence: out.at.Sequence, Why: fmt.Sprintf("%d rows, %s", out.rows, movedIn(out.moved, took))})
 	r.retry.Reset()
 	r.update(func(s *Status) {
 		s.Verified++
@@ -156,6 +157,21 @@ func (r *Replica) climbed(p lane.Partition, out outcome, took time.Duration) {
 		}
 	})
 	r.publishLanes()
+}
+
+// movedIn says what was moved over the network, in which time, and how fast that was.
+func movedIn(bytes uint64, took time.Duration) string {
+	text := fmt.Sprintf("%d bytes moved, in %v", bytes, took.Round(time.Millisecond))
+	if bytes < 100_000 {
+		return text // its speed says nothing
+	}
+	return text + fmt.Sprintf(" (%.1f MB/s)", float64(bytes)/1e6/max(took, time.Millisecond).Seconds())
+}
+
+// climbing says which rung the replica is on, until the answer is called.
+func (r *Replica) climbing(rung Rung) (done func()) {
+	r.on = rung
+	return func() { r.on = 0 }
 }
 
 // waiting tells how far the provider is with a snapshot.

@@ -24,7 +24,9 @@ func (d *desk) order(r *replica.Replica, reset *deliveryv1.Reset) *consumerv1.Re
 	ctx, cancel := context.WithTimeout(d.t.Context(), deadline)
 	defer cancel()
 	for {
-		d.p.Command(string(r.ConsumerID()), reset)
+		if err := d.p.Command("orders", string(r.ConsumerID()), reset); err != nil {
+			d.t.Fatal(err)
+		}
 		select {
 		case <-d.obeyed:
 			for _, p := range r.Status().Resets {
@@ -243,7 +245,9 @@ func TestCommands(t *testing.T) {
 	d.churn(3, 10, 500)
 	r = d.open()
 	d.sync(r)
-	d.p.Command(string(r.ConsumerID()), &deliveryv1.Reset{CommandId: "f1", Action: consumerv1.Action_ACTION_FULL})
+	if err := d.p.Command("orders", string(r.ConsumerID()), &deliveryv1.Reset{CommandId: "f1", Action: consumerv1.Action_ACTION_FULL}); err != nil {
+		t.Fatal(err)
+	}
 	d.order(r, &deliveryv1.Reset{CommandId: "v3", Action: consumerv1.Action_ACTION_VERIFY})
 	if s := r.Status(); s.Bootstraps != 0 {
 		t.Errorf("the command was obeyed twice: %+v", s)

@@ -307,7 +307,7 @@ func TestNothingIsVerifiedAfterAFailedRereadUntilRowsAreEqual(t *testing.T) {
 			}
 		})
 	}
-	for _, what := range []string{"found", "refused", "made equal", "reached", DigestMismatch.String(), DigestCorrected.String(), RowsChanged.String()} {
+	for _, what := range []string{"found", "refused", "made equal", "reached", DigestMismatch.String(), MismatchExplained.String(), RowsChanged.String()} {
 		if did[what] == 0 {
 			t.Errorf("it never happened: %s (%v)", what, did)
 		}

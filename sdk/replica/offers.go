@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
@@ -29,9 +31,10 @@ func (r *Replica) spools(ctx context.Context, k *link) ([]*spool.Spool, error) {
 		return nil, err
 	}
 	offers := make([]offer, r.meta.Partitions)
+	wait := &making{tell: r.waiting(Receiving), lanes: make([]struct{ done, expected uint64 }, len(offers))}
 	err = inParallel(ctx, len(offers), lanesAtOnce, func(ctx context.Context, i int) error {
 		p := lane.Partition(i)
-		want := snapshotWanted{Partition: p, AtLeast: r.atLeast(stream, p)}
+		want := snapshotWanted{Partition: p, AtLeast: r.atLeast(stream, p), Waiting: func(done, expected uint64) { wait.heard(i, done, expected) }}
 		if was, ok := left[p]; ok && was.At.Epoch == want.AtLeast.Epoch && was.At.Sequence >= want.AtLeast.Sequence {
 			want.ID = was.ID
 		}
@@ -58,6 +61,31 @@ func (r *Replica) spools(ctx context.Context, k *link) ([]*spool.Spool, error) {
 		spools = append(spools, s)
 	}
 	return spools, nil
+}
+
+// making adds up how far the provider is with the snapshots of all lanes. Safe for concurrent use; tell is called by one at a time.
+type making struct {
+	tell func(done, expected uint64)
+
+	mu    sync.Mutex // protects what follows
+	lanes []struct{ done, expected uint64 }
+	told  time.Time
+}
+
+// heard takes the news of one lane, and passes the sum on about ten times a second.
+func (m *making) heard(lane int, done, expected uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lanes[lane].done, m.lanes[lane].expected = done, expected
+	if time.Since(m.told) < progressEvery && done < expected {
+		return
+	}
+	m.told = time.Now()
+	var all struct{ done, expected uint64 }
+	for _, l := range m.lanes {
+		all.done, all.expected = all.done+l.done, all.expected+l.expected
+	}
+	m.tell(all.done, all.expected)
 }
 
 func sameSnapshot(m *snapshot.Manifest, o *offer) bool {

@@ -39,6 +39,7 @@ type Replica struct {
 	scrub    scrub
 	retry    *pause.Pause
 	toldAt   time.Time // the last progress of catching up
+	on       Rung      // the rung that is being climbed; 0 for none
 
 	watchers watchers
 

@@ -12,6 +12,7 @@ import (
 // takeChanges brings a lane to a snapshot by what changed since a sequence, which is at most the cursor's. The rows below must be the
 // provider's there; if they were not, the digest tells, and nothing happened. It also serves below the retention of the log.
 func (r *Replica) takeChanges(ctx context.Context, k *link, p lane.Partition, since lane.Sequence, dry bool) (outcome, error) {
+	defer r.climbing(RungChanges)()
 	l := r.lanes[p]
 	t, err := askTarget(ctx, k.source(), p, l.Cursor, r.waiting(CatchingUp))
 	if err != nil {

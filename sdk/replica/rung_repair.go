@@ -17,6 +17,7 @@ var errMoved = errors.New("rows were changed by somebody else during the repair"
 // repair makes a lane equal to a snapshot whatever is wrong with it: every row is read again, a sketch tells which differ, and only
 // those are fetched and replaced.
 func (r *Replica) repair(ctx context.Context, k *link, p lane.Partition, dry bool) (outcome, error) {
+	defer r.climbing(RungRepair)()
 	r.enter(Verifying)
 	seen, err := r.gen.Survey(func(q lane.Partition) bool { return q == p })
 	if err != nil {

@@ -65,13 +65,17 @@ func (p Phase) wire() consumerv1.Phase {
 // Progress is one step of a phase.
 type Progress struct {
 	Phase Phase
-	// Done and Expected count rows (bootstrap) or records (catching up); Expected 0 means unknown.
+	// On is the rung of the ladder that is being climbed; 0 for none.
+	On Rung
+	// Done and Expected count rows (bootstrap) or records (catching up); Expected 0 means unknown. While the provider still makes the
+	// snapshot of a bootstrap they count its rows there, and ExpectedBytes is 0.
 	Done, Expected uint64
 	// DoneBytes and ExpectedBytes count what a bootstrap moves over the network, what was there from an interrupted one included.
 	DoneBytes, ExpectedBytes uint64
 }
 
-// Status is a replica's account of itself at one moment.
+// Status is a replica's account of itself at one moment. Phase and the rest of Progress say what it is doing, Lanes where it stands and what
+// is proven, Problem what went wrong last. A replica is right when every lane's VerifiedAt is its Cursor, and up to date when Lag is 0.
 type Status struct {
 	Progress
 	Gateway     string // connected to; "" while not
@@ -119,8 +123,8 @@ type EventKind int
 const (
 	// DigestMismatch: the replica's digest differed from the provider's; what follows comes as its own event.
 	DigestMismatch EventKind = iota + 1
-	// DigestCorrected: the rows were right and the remembered digest was not; it was set right.
-	DigestCorrected
+	// MismatchExplained: reading all rows again explained the digest that differed, and nothing had to be fetched; Why says what it was.
+	MismatchExplained
 	// RowsChanged: rows were changed by somebody else than the replica.
 	RowsChanged
 	// ResyncNeeded: the ladder of resynchronisation will be climbed; Why says what for.
@@ -146,7 +150,7 @@ const (
 	Fenced
 )
 
-var eventNames = map[EventKind]string{DigestMismatch: "digest mismatch", DigestCorrected: "digest corrected", RowsChanged: "rows changed", ResyncNeeded: "resync needed", Climbing: "climbing", ChangesTaken: "changes taken", RowsRepaired: "rows repaired", Ordered: "command ended",
+var eventNames = map[EventKind]string{DigestMismatch: "digest mismatch", MismatchExplained: "mismatch explained", RowsChanged: "rows changed", ResyncNeeded: "resync needed", Climbing: "climbing", ChangesTaken: "changes taken", RowsRepaired: "rows repaired", Ordered: "command ended",
 	Bootstrapped: "bootstrapped", BuildRefused: "build refused", ObjectsLost: "objects lost", GapFilled: "gap filled", Fenced: "fenced"}
 
 // String gives the kind in words.
@@ -183,6 +187,7 @@ func (r *Replica) update(change func(*Status)) {
 func (r *Replica) enter(p Phase) { r.progress(Progress{Phase: p}) }
 
 func (r *Replica) progress(p Progress) {
+	p.On = r.on
 	r.update(func(s *Status) {
 		s.Progress = p
 		if p.Phase != Failed {
@@ -207,6 +212,9 @@ func (r *Replica) health() *consumerv1.Health {
 	s := r.Status()
 	h := &consumerv1.Health{Phase: s.Phase.wire(), Done: s.Done, Expected: s.Expected, DoneBytes: s.DoneBytes, ExpectedBytes: s.ExpectedBytes, Verified: s.Verified, Mismatched: s.Mismatched,
 		Rung: s.Rung.wire(), Resets: s.Resets}
+	if s.On > 0 {
+		h.Rung = s.On.wire()
+	}
 	for _, l := range s.Lanes {
 		h.Digests = append(h.Digests, &streamv1.DigestMark{Epoch: uint64(l.Cursor.Epoch), Sequence: uint64(l.Cursor.Sequence), Sum: l.Digest.Sum.Append(nil), Count: l.Digest.Count})
 	}

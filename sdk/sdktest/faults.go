@@ -2,7 +2,9 @@ package sdktest
 
 import (
 	"maps"
+	"time"
 
+	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/batch"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
@@ -15,14 +17,14 @@ import (
 
 // faults are what was asked for and has not happened yet. Protected by the provider's mutex.
 type faults struct {
-	dropDeliveries    int
-	corruptBatches    int
+	gap               int
+	corrupt           [parts]int
+	slow              time.Duration
 	wrongDigests      int
 	withholdDigests   bool
 	bootstrapLosesRow bool
 	bootstrapStops    bool
 	refuseSnapshots   int
-	corruptChunks     int
 	stopsAfter        int // chunks; 0 for never
 	publishes         []publishFault
 }
@@ -38,11 +40,32 @@ func (p *Provider) fault(change func(*faults)) {
 	change(&p.faults)
 }
 
-// DropDeliveries makes the next n batches be skipped by subscriptions: a gap. Ranges still have them.
-func (p *Provider) DropDeliveries(n int) { p.fault(func(f *faults) { f.dropDeliveries = n }) }
+// Gap makes the next n batches be skipped by subscriptions. Ranges still have them.
+func (p *Provider) Gap(n int) { p.fault(func(f *faults) { f.gap = n }) }
 
-// CorruptBatches flips a bit in each of the next n delivered batches.
-func (p *Provider) CorruptBatches(n int) { p.fault(func(f *faults) { f.corruptBatches = n }) }
+// Part is what Corrupt damages.
+type Part int
+
+const (
+	// Batches of subscriptions and ranges.
+	Batches Part = iota
+	// Chunks of snapshots.
+	Chunks
+	// Packets of changes and of rows that are repaired.
+	Packets
+	parts
+)
+
+// Corrupt flips a bit in each of the next n deliveries of one part.
+func (p *Provider) Corrupt(what Part, n int) { p.fault(func(f *faults) { f.corrupt[what] = n }) }
+
+// longestSlow bounds Slow: a subscription that says nothing for longer counts as dead.
+const longestSlow = 10 * time.Second
+
+// Slow lets at least so long pass between the deliveries of each stream of answers, 10 s at most; 0 ends it.
+func (p *Provider) Slow(between time.Duration) {
+	p.fault(func(f *faults) { f.slow = min(between, longestSlow) })
+}
 
 // WrongDigests makes the next n digests beside batches be those of another state.
 func (p *Provider) WrongDigests(n int) { p.fault(func(f *faults) { f.wrongDigests = n }) }
@@ -67,9 +90,6 @@ func (p *Provider) BootstrapStopsAfter(n int) {
 
 // RefuseSnapshots makes the next n requests for a snapshot be answered with fault.Overloaded, to be tried again after a millisecond.
 func (p *Provider) RefuseSnapshots(n int) { p.fault(func(f *faults) { f.refuseSnapshots = n }) }
-
-// CorruptChunks flips a bit in each of the next n chunks that are sent.
-func (p *Provider) CorruptChunks(n int) { p.fault(func(f *faults) { f.corruptChunks = n }) }
 
 // ForgetSnapshots removes the snapshots that are kept: whoever names one is answered with fault.SnapshotGone.
 func (p *Provider) ForgetSnapshots() {
@@ -143,24 +163,41 @@ func (p *Provider) ForgetDeletions(name string, partition uint32, floor uint64) 
 	return nil
 }
 
-// Command sends a consumer's subscriptions a command. Sending it again is what gateways do until it has ended.
-func (p *Provider) Command(consumerID string, reset *deliveryv1.Reset) {
+// Command gives a consumer a command: to its subscriptions, and to every new one until it has reported an end, as gateways do. Giving it
+// again sends it again.
+func (p *Provider) Command(stream, consumerID string, reset *deliveryv1.Reset) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, s := range p.streams {
-		for _, l := range s.lanes {
-			for f := range l.followers {
-				if f.consumer == name+"/"+consumerID {
-					f.resets = append(f.resets, reset)
-					f.out.Wake()
-				}
+	c := p.consumers[stream+"/"+consumerID]
+	if c == nil {
+		return fault.New(fault.UnknownConsumer, "there is no consumer %q of stream %q", consumerID, stream)
+	}
+	if _, known := c.commands[reset.GetCommandId()]; !known {
+		c.commands[reset.GetCommandId()] = reset
+	}
+	for _, l := range p.streams[stream].lanes {
+		for f := range l.followers {
+			if f.consumer == stream+"/"+consumerID {
+				f.resets = append(f.resets, reset)
+				f.out.Wake()
 			}
 		}
 	}
+	return nil
 }
 
-// CutHistory forgets the records behind tail, as a restore from an older copy does: the lane begins a new epoch.
-func (p *Provider) CutHistory(name string, partition uint32, tail uint64) error {
+// Resets gives what a consumer has last reported of commands, oldest first.
+func (p *Provider) Resets(stream, consumerID string) []*consumerv1.ResetProgress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.consumers[stream+"/"+consumerID]; c != nil {
+		return c.health.GetResets()
+	}
+	return nil
+}
+
+// RotateEpoch forgets the records behind tail, as a restore from an older copy does: the lane begins a new epoch.
+func (p *Provider) RotateEpoch(name string, partition uint32, tail uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l, err := p.lane(name, partition)

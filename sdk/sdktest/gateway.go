@@ -24,6 +24,9 @@ type consumer struct {
 	incarnation uint64
 	cursors     map[uint32]*streamv1.Position
 	health      *consumerv1.Health
+	kind        consumerv1.ConsumerKind
+	commands    map[string]*deliveryv1.Reset // open ones; nil for those that have ended
+	rewound     bool                         // until it attaches anew
 }
 
 func text(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -139,10 +142,11 @@ func (p *Provider) attach(q *deliveryv1.AttachRequest) (*deliveryv1.AttachRespon
 	name := q.GetStream() + "/" + q.GetConsumerId()
 	c := p.consumers[name]
 	if c == nil {
-		c = &consumer{id: q.GetConsumerId(), stream: q.GetStream(), cursors: map[uint32]*streamv1.Position{}}
+		c = &consumer{id: q.GetConsumerId(), stream: q.GetStream(), cursors: map[uint32]*streamv1.Position{}, commands: map[string]*deliveryv1.Reset{}}
 		p.consumers[name] = c
 	}
 	c.incarnation++
+	c.kind, c.rewound = q.GetKind(), false
 	for _, l := range s.lanes { // the older incarnation is fenced
 		for f := range l.followers {
 			if f.consumer == name {
@@ -185,6 +189,9 @@ func (p *Provider) ack(q *deliveryv1.AckRequest) (*deliveryv1.AckResponse, error
 	for _, cursor := range q.GetCursors() {
 		have := c.cursors[cursor.GetPartition()]
 		at := cursor.GetPosition()
+		if c.rewound {
+			break
+		}
 		if have == nil || at.GetEpoch() > have.GetEpoch() || at.GetEpoch() == have.GetEpoch() && at.GetSequence() > have.GetSequence() {
 			c.cursors[cursor.GetPartition()] = at
 		}
@@ -196,6 +203,27 @@ func (p *Provider) report(q *deliveryv1.StatusRequest) (*deliveryv1.DetachRespon
 	c, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation())
 	if err == nil {
 		c.health = q.GetHealth()
+		for _, p := range c.health.GetResets() {
+			c.ended(p)
+		}
 	}
 	return &deliveryv1.DetachResponse{}, err
+}
+
+// ended forgets a command that has ended, and moves the cursors of a log consumer back that has done one.
+func (c *consumer) ended(p *consumerv1.ResetProgress) {
+	reset := c.commands[p.GetCommandId()]
+	if reset == nil || p.GetState() < consumerv1.ResetState_RESET_STATE_DONE {
+		return
+	}
+	c.commands[p.GetCommandId()] = nil
+	if p.GetState() != consumerv1.ResetState_RESET_STATE_DONE || reset.GetDryRun() || c.kind != consumerv1.ConsumerKind_CONSUMER_KIND_LOG {
+		return
+	}
+	for _, from := range p.GetFrom() {
+		if have := c.cursors[from.GetPartition()]; have.GetSequence() >= from.GetPosition().GetSequence() {
+			c.cursors[from.GetPartition()] = &streamv1.Position{Epoch: have.GetEpoch(), Sequence: from.GetPosition().GetSequence() - 1}
+			c.rewound = true
+		}
+	}
 }

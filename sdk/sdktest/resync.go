@@ -54,7 +54,7 @@ func (p *Provider) pack(k *kept, into *listed) func(snapshot.Packet) error {
 		if one.Tombstones {
 			content = deliveryv1.Piece_CONTENT_TOMBSTONES
 		}
-		into.payloads = append(into.payloads, k.piece(content, p.corrupted(one.Packed), func(piece *deliveryv1.Piece) { piece.Count, piece.RawBytes = one.Count, one.RawBytes }))
+		into.payloads = append(into.payloads, k.piece(content, p.corrupted(Packets, one.Packed), func(piece *deliveryv1.Piece) { piece.Count, piece.RawBytes = one.Count, one.RawBytes }))
 		return nil
 	}
 }

@@ -257,12 +257,7 @@ func (s *chunkSource) Next() (rsocket.Payload, rsocket.Signal) {
 	}
 	n := s.numbers[0]
 	s.numbers = s.numbers[1:]
-	data := s.k.stored(int(n))
-	if s.p.faults.corruptChunks > 0 {
-		s.p.faults.corruptChunks--
-		data = bytes.Clone(data)
-		data[len(data)/2] ^= 1
-	}
+	data := s.p.corrupted(Chunks, s.k.stored(int(n)))
 	s.p.chunkSent(len(data))
 	d := s.l.delivery(deliveryv1.Delivery_KIND_PIECE)
 	d.Piece = &deliveryv1.Piece{Snapshot: s.k.id[:], Content: deliveryv1.Piece_CONTENT_CHUNK, Chunk: n}

@@ -41,7 +41,7 @@ func (r *responder) RequestStream(req rsocket.Payload, out *rsocket.Outbound) (r
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return source, nil
+	return &slowed{Source: source, p: r.p, out: out}, nil
 }
 
 func (p *Provider) lane(name string, partition uint32) (*laneLog, error) {
@@ -82,8 +82,14 @@ func (p *Provider) subscribe(req rsocket.Payload, out *rsocket.Outbound) (rsocke
 		return nil, err
 	}
 	if q.GetIncarnation() != 0 {
-		if _, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation()); err != nil {
+		c, err := p.living(q.GetStream(), q.GetConsumerId(), q.GetIncarnation())
+		if err != nil {
 			return nil, err
+		}
+		for _, reset := range c.commands {
+			if reset != nil {
+				f.resets = append(f.resets, reset)
+			}
 		}
 		f.consumer = q.GetStream() + "/" + q.GetConsumerId()
 	}
@@ -96,8 +102,8 @@ func (f *follower) Next() (rsocket.Payload, rsocket.Signal) {
 	f.p.mu.Lock()
 	defer f.p.mu.Unlock()
 	b, ok := f.l.at(f.next)
-	if ok && f.p.faults.dropDeliveries > 0 {
-		f.p.faults.dropDeliveries--
+	if ok && f.p.faults.gap > 0 {
+		f.p.faults.gap--
 		f.next = b.last + 1
 		b, ok = f.l.at(f.next)
 	}
@@ -112,7 +118,7 @@ func (f *follower) Next() (rsocket.Payload, rsocket.Signal) {
 			f.p.faults.wrongDigests--
 			d.Digest = wrong(d.Digest)
 		}
-		return payload(d, f.p.corrupted(b.bytes)), rsocket.Emit
+		return payload(d, f.p.corrupted(Batches, b.bytes)), rsocket.Emit
 	}
 	if len(f.resets) > 0 {
 		d := f.l.delivery(deliveryv1.Delivery_KIND_RESET)
@@ -195,18 +201,18 @@ func (p *Provider) rangeOf(req rsocket.Payload, out *rsocket.Outbound) (rsocket.
 		}
 		d := l.delivery(deliveryv1.Delivery_KIND_BATCH)
 		d.First, d.Last = uint64(b.first), uint64(b.last)
-		s.payloads = append(s.payloads, payload(d, b.bytes))
+		s.payloads = append(s.payloads, payload(d, p.corrupted(Batches, b.bytes)))
 	}
 	return bounded(s, out, 0), nil
 }
 
-// corrupted gives the batch with one bit flipped when that was asked for.
-func (p *Provider) corrupted(b []byte) []byte {
-	if p.faults.corruptBatches == 0 {
-		return b
+// corrupted gives the data with one bit flipped when that was asked for.
+func (p *Provider) corrupted(what Part, data []byte) []byte {
+	if p.faults.corrupt[what] == 0 {
+		return data
 	}
-	p.faults.corruptBatches--
-	b = bytes.Clone(b)
-	b[len(b)-1] ^= 1
-	return b
+	p.faults.corrupt[what]--
+	data = bytes.Clone(data)
+	data[len(data)-1] ^= 1
+	return data
 }

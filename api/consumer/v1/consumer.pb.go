@@ -811,7 +811,8 @@ type ResetProgress struct {
 	Problem    string `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
 	// What the consumer proved at its end, partition by partition.
 	Digests []*v1.DigestMark `protobuf:"bytes,10,rep,name=digests,proto3" json:"digests,omitempty"`
-	// ACTION_FROM_TIME at a log consumer that is done: the first sequence it takes again, partition by partition; its cursors move to before.
+	// ACTION_FROM_SEQUENCE and ACTION_FROM_TIME at a log consumer that is done: the first sequence it takes again, partition by partition,
+	// which is not the commanded one where that has expired; its cursors move to before.
 	From          []*Cursor `protobuf:"bytes,11,rep,name=from,proto3" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -187,9 +187,9 @@ func readAccount(id lane.ConsumerID, h *consumerv1.Health) (roster.Account, erro
 			if err != nil {
 				return said, err
 			}
-			read.From = make(map[lane.Partition]lane.Sequence, len(from))
+			read.From = make(map[lane.Partition]lane.Position, len(from))
 			for partition, at := range from {
-				read.From[partition] = at.Position.Sequence
+				read.From[partition] = at.Position
 			}
 		}
 		kept := proto.CloneOf(p)

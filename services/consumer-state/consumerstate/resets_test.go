@@ -293,6 +293,12 @@ func TestCursorsMoveBackByCommandOnly(t *testing.T) {
 	r.says(t, "log", anew.GetIncarnation(), resolved)
 	expect("from a time, where the consumer says that is; never forward", "log", "0:1/0 1:2/30 2:1/49")
 
+	r.issue(t, from("expired", "log", 1))
+	told := is("expired", done)
+	told.From = []*consumerv1.Cursor{cursor(1, 2, 12), cursor(3, 1, 7)}
+	r.says(t, "log", anew.GetIncarnation(), told)
+	expect("where the consumer says it begins, also where it had no cursor", "log", "0:1/0 1:2/11 2:1/0 3:1/6")
+
 	r.issue(t, from("copy", "copy", 50))
 	r.says(t, "copy", copied, is("copy", done))
 	expect("a replica's cursor is its file's", "copy", "0:1/100 1:2/30 2:1/200")

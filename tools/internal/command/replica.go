@@ -158,6 +158,7 @@ type phases struct {
 	any  bool
 	// between is true while there is no connection: the tries are not shown one by one.
 	between bool
+	on      replica.Rung
 }
 
 func (p *phases) progress(now replica.Progress) {
@@ -165,15 +166,31 @@ func (p *phases) progress(now replica.Progress) {
 	changed := !p.any || now.Phase != p.last
 	between := now.Phase == replica.Connecting || now.Phase == replica.Failed
 	again := between && p.between
-	p.last, p.any, p.between = now.Phase, true, between
+	onto := now.On > 0 && now.On != p.on
+	p.last, p.any, p.between, p.on = now.Phase, true, between, now.On
 	p.mu.Unlock()
 	if p.c.onTerminal() {
 		if again {
 			return // one line for all tries
 		}
-		p.bar.Phase(phaseName(now.Phase), int64(now.Expected))
+		name := phaseName(now.Phase)
+		if now.On > 0 {
+			name = fmt.Sprintf("%v: %s", now.On, name)
+		}
+		if now.Phase == replica.Receiving && now.ExpectedBytes == 0 && now.Expected > 0 {
+			name += ", the provider makes the snapshot"
+		}
+		if now.ExpectedBytes > 0 {
+			p.bar.Bytes(name, int64(now.ExpectedBytes))
+			p.bar.Set(int64(now.DoneBytes))
+			return
+		}
+		p.bar.Phase(name, int64(now.Expected))
 		p.bar.Set(int64(now.Done))
 		return
+	}
+	if onto {
+		p.c.say("resync by %v", now.On)
 	}
 	if changed && !again {
 		p.c.say("%s", phaseName(now.Phase))

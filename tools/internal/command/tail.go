@@ -19,7 +19,7 @@ import (
 
 func newTail(c *console) *cobra.Command {
 	var from, count uint64
-	var noFollow bool
+	var noFollow, skipExpired bool
 	cmd := &cobra.Command{
 		Use:   "tail STREAM",
 		Short: "Print records as they are committed",
@@ -32,6 +32,12 @@ With --json each line has partition, epoch, sequence, time_ms, key, headers, and
 			cfg := consumer.Config{
 				Stream: args[0], Gateways: strings.Split(c.gateway, ","), Client: "lockstep tail", Token: c.token, StopAtTail: noFollow,
 				ConnectWithin: 5 * time.Second, RetryLongest: longestPause, Log: c.log(),
+			}
+			if skipExpired {
+				cfg.OnLoss = func(lost *consumer.Expired) consumer.Choice {
+					c.say("%v; going on at %d", lost, lost.Head)
+					return consumer.SkipToHead
+				}
 			}
 			if from > 0 {
 				cfg.Start = consumer.From(lane.Sequence(from))
@@ -48,6 +54,7 @@ With --json each line has partition, epoch, sequence, time_ms, key, headers, and
 	f.Uint64Var(&from, "from", 0, "first sequence of each partition; without it, behind the tail (with --no-follow: the first there is)")
 	f.Uint64Var(&count, "count", 0, "end after this many records; 0 means no bound")
 	f.BoolVar(&noFollow, "no-follow", false, "end at the tail of this moment")
+	f.BoolVar(&skipExpired, "skip-expired", false, "when records have expired before they were read, say which, and go on at the first that is left")
 	return cmd
 }
 
@@ -99,7 +106,7 @@ func tailing(err error) error {
 	var cut *consumer.HistoryCut
 	switch {
 	case errors.As(err, &expired):
-		return fault.New(fault.Expired, "%w; the first there is has sequence %d: begin there with --from %[2]d", err, expired.Head)
+		return fault.New(fault.Expired, "%w; the first there is has sequence %d: --skip-expired goes on there", err, expired.Head)
 	case errors.As(err, &cut) && cut.Had.Epoch == 0:
 		return fault.New(fault.AheadOfTail, "sequence %d of partition %d does not exist yet: its tail is %d", cut.Had.Sequence+1, cut.Partition, cut.Tail)
 	case errors.As(err, &cut):

@@ -17,8 +17,9 @@ type Bar struct {
 	// p and bar are the current phase's; nil between phases.
 	p     *mpb.Progress
 	bar   *mpb.Bar
-	bytes bool
+	bytes bool // Phase draws bytes
 	name  string
+	drawn bool // the line is of bytes
 }
 
 // Start draws a bar of bytes named name; total 0 means unknown.
@@ -29,7 +30,7 @@ func Start(out io.Writer, on bool, name string, totalBytes int64) *Bar {
 	return b
 }
 
-// New makes a bar that draws rows once Phase was called.
+// New makes a bar that draws rows once Phase was called, or bytes once Bytes was.
 func New(out io.Writer, on bool) *Bar { return &Bar{out: out, on: on} }
 
 // Phase ends the line that is drawn and begins one named name; the same name again only corrects the total. total 0 means unknown.
@@ -39,17 +40,31 @@ func (b *Bar) Phase(name string, total int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bar != nil && b.name == name {
+	b.begin(name, total, b.bytes)
+}
+
+// Bytes is Phase for one that is measured in bytes.
+func (b *Bar) Bytes(name string, total int64) {
+	if !b.on {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begin(name, total, true)
+}
+
+func (b *Bar) begin(name string, total int64, bytes bool) {
+	if b.bar != nil && b.name == name && b.drawn == bytes {
 		if total > 0 {
 			b.bar.SetTotal(total, false)
 		}
 		return
 	}
 	b.end()
-	b.name = name
+	b.name, b.drawn = name, bytes
 	b.p = mpb.New(mpb.WithOutput(b.out), mpb.WithWidth(40))
 	count, rate := decor.CurrentNoUnit("%d"), decor.AverageSpeed(0, "%.0f/s")
-	if b.bytes {
+	if bytes {
 		count, rate = decor.CurrentKibiByte("% .1f"), decor.AverageSpeed(decor.SizeB1024(0), "% .1f")
 	}
 	before := mpb.PrependDecorators(decor.Name(name, decor.WC{W: len(name) + 1, C: decor.DindentRight}))

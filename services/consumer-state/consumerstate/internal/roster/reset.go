@@ -236,8 +236,8 @@ type Progress struct {
 	State State
 	// Encoded is a consumer/v1.ResetProgress.
 	Encoded []byte
-	// From is what it resolved a time to: the first sequence it takes again.
-	From map[lane.Partition]lane.Sequence
+	// From is what it takes again: the first sequence, with the epoch it belongs to.
+	From map[lane.Partition]lane.Position
 }
 
 // progress takes what c says of its commands. Commands that are not known, that have ended (I7) and old news change nothing.
@@ -258,19 +258,27 @@ func (d *Draft) progress(c *Consumer, said []Progress, nowMs int64) {
 	}
 }
 
-// rewind is the one way back for cursors (I1).
-func (d *Draft) rewind(c *Consumer, command *Command, resolved map[lane.Partition]lane.Sequence) {
-	for partition, cursor := range c.Cursors {
-		first := command.FromSequence
-		if command.Action == FromTime {
-			first = resolved[partition]
-		}
-		if first == 0 || first > cursor.Position.Sequence {
-			continue
-		}
-		c.Cursors[partition] = Cursor{Position: lane.Position{Epoch: cursor.Position.Epoch, Sequence: first - 1}}
+// rewind is the one way back for cursors (I1): to before what the consumer says it takes again, and where it says nothing, to before what was
+// commanded. Where it had acknowledged nothing yet it gets a cursor, so that its next life begins there too.
+func (d *Draft) rewind(c *Consumer, command *Command, again map[lane.Partition]lane.Position) {
+	move := func(partition lane.Partition, epoch lane.Epoch, first lane.Sequence) {
+		c.Cursors[partition] = Cursor{Position: lane.Position{Epoch: epoch, Sequence: first - 1}}
 		d.changes.Consumers[c.Key].Moved[partition] = struct{}{}
 		c.Rewound = true
+	}
+	for partition, cursor := range c.Cursors {
+		first := command.FromSequence
+		if said, ok := again[partition]; ok {
+			first = said.Sequence
+		}
+		if first > 0 && first <= cursor.Position.Sequence {
+			move(partition, cursor.Position.Epoch, first)
+		}
+	}
+	for partition, said := range again {
+		if _, known := c.Cursors[partition]; !known && said.Epoch > 0 && said.Sequence > 0 {
+			move(partition, said.Epoch, said.Sequence)
+		}
 	}
 }
 
