@@ -146,6 +146,11 @@ type result struct {
 	code           int
 }
 
+// commanded is a house in either form, for those who only run commands against it.
+type commanded interface {
+	lockstep(args ...string) *exec.Cmd
+}
+
 // lockstep makes a command against the house; run it with finish.
 func (h *house) lockstep(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(bin, "lockstep"), args...)
