@@ -96,12 +96,14 @@ func (a *apart) flags(name string) []string {
 	case "consumer-state":
 		return []string{"--listen", a.at["consumers"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "consumers")}
 	case "sequencer-storage":
-		return []string{"--listen", a.at["sequencer"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "sequencer"), "--consumer-state", a.at["consumers"], "--nats", bus}
+		return []string{"--listen", a.at["sequencer"], "--admin", a.at["admin "+name], "--data", filepath.Join(a.data, "sequencer"), "--consumer-state", a.at["consumers"], "--nats", bus,
+			"--retention-interval", "100ms"}
 	case "ingest":
 		return []string{"--listen", a.at["ingest"], "--listen-http", a.at["http"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"]}
 	default:
 		return []string{"--listen", a.at["gateway"], "--listen-websocket", a.at["websocket"], "--admin", a.at["admin "+name], "--sequencer", a.at["sequencer"],
-			"--consumer-state", a.at["consumers"], "--nats", bus, "--drain-timeout", "1s"}
+			"--consumer-state", a.at["consumers"], "--nats", bus, "--drain-timeout", "1s",
+			"--data", filepath.Join(a.data, "gateway")}
 	}
 }
 

@@ -146,6 +146,11 @@ type result struct {
 	code           int
 }
 
+// commanded is a house in either form, for those who only run commands against it.
+type commanded interface {
+	lockstep(args ...string) *exec.Cmd
+}
+
 // lockstep makes a command against the house; run it with finish.
 func (h *house) lockstep(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(bin, "lockstep"), args...)
@@ -153,12 +158,17 @@ func (h *house) lockstep(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// finish runs a command to its end.
+// finish runs a command to its end, which must come by itself.
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		hangs := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() }) // it says how far it came
+		err = cmd.Wait()
+		hangs.Stop()
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)

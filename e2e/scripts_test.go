@@ -24,7 +24,7 @@ type layout interface {
 // TestScripts runs testdata/script in both layouts, and testdata/dev in one process only. Commands of our own:
 //
 //	up                  starts the house on $WORK/data and points the commands at it
-//	stop, kill          ends it by SIGTERM, which must go well, or by SIGKILL
+//	down, crash         ends it by SIGTERM, which must go well, or by SIGKILL; `stop` and `kill` are testscript's own words
 //	sql FILE STATEMENT  writes the rows to stdout
 //	keep STREAM FILE    keeps the file equal to the stream until the script ends, as another process would
 //	taken               occupies a port and sets $TAKEN to it
@@ -57,8 +57,8 @@ func runScripts(t *testing.T, dir string, start func(data string) (layout, error
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"up":    func(ts *testscript.TestScript, _ bool, _ []string) { scriptUp(ts, start) },
-			"stop":  scriptStop,
-			"kill":  func(ts *testscript.TestScript, _ bool, _ []string) { running(ts).kill() },
+			"down":  scriptDown,
+			"crash": func(ts *testscript.TestScript, _ bool, _ []string) { running(ts).kill() },
 			"sql":   scriptSQL,
 			"keep":  scriptKeep,
 			"taken": scriptTaken,
@@ -85,7 +85,7 @@ func scriptUp(ts *testscript.TestScript, start func(string) (layout, error)) {
 	})
 }
 
-func scriptStop(ts *testscript.TestScript, neg bool, _ []string) {
+func scriptDown(ts *testscript.TestScript, neg bool, _ []string) {
 	if err := running(ts).stop(); err != nil {
 		ts.Fatalf("%v", err)
 	}

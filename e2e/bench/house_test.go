@@ -24,17 +24,21 @@ import (
 type house struct {
 	pid    int
 	ingest *grpc.ClientConn
-	at     struct{ Ingest, Gateway string }
+	at     struct{ Ingest, Gateway, Consumers string }
+}
+
+// binaries is the folder with lockstep in it.
+func binaries() string {
+	if bin := os.Getenv("LOCKSTEP_BIN"); bin != "" {
+		return bin
+	}
+	return filepath.Join("..", "..", "bin")
 }
 
 // startHouse starts dev on any free ports and fresh data, and ends it with the benchmark.
 func startHouse(b *testing.B) *house {
 	b.Helper()
-	bin := os.Getenv("LOCKSTEP_BIN")
-	if bin == "" {
-		bin = filepath.Join("..", "..", "bin")
-	}
-	cmd := exec.Command(filepath.Join(bin, "lockstep"), "dev", "--json", "--free-ports", "--data", b.TempDir())
+	cmd := exec.Command(filepath.Join(binaries(), "lockstep"), "dev", "--json", "--free-ports", "--data", b.TempDir())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

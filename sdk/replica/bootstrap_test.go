@@ -37,6 +37,9 @@ func TestADamagedChunkIsAskedForAgain(t *testing.T) {
 	if len(asked) != 2 || asked[0] != chunks || asked[1] > chunks || r.Status().Bootstraps != 1 {
 		t.Fatalf("chunks were asked for %v, of %d; %+v", asked, chunks, r.Status())
 	}
+	if s := r.Status(); s.Connections != 1 {
+		t.Fatalf("it was asked for on another connection, where the gateway does not know that it must prove what it has: %+v", s)
+	}
 }
 
 // TestGoesOnAtAnotherConnection is I9.

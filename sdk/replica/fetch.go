@@ -13,7 +13,13 @@ import (
 // fetch brings the chunks that are missing into the spools. It does not wait for their reader: a slow disk of one partition stops nobody.
 func (k *link) fetch(ctx context.Context, spools []*spool.Spool) error {
 	return inParallel(ctx, len(spools), lanesAtOnce, func(ctx context.Context, p int) error {
-		return patiently(ctx, func() error { return k.fetchLane(ctx, spools[p]) })
+		return patiently(ctx, func() error {
+			err := k.fetchLane(ctx, spools[p])
+			if errors.Is(err, fault.Corrupt) { // what is asked for again on the same connection, the gateway proves before it sends it
+				err = k.fetchLane(ctx, spools[p])
+			}
+			return err
+		})
 	})
 }
 

@@ -845,7 +845,7 @@ func (x *ChangesRequest) GetSince() uint64 {
 }
 
 // SketchRequest: route "sketch", request-stream: blocks of coded symbols (libs/message-common/sketch) of the snapshot's rows, beginning
-// with symbol `from`, until the consumer cancels or the snapshot's own size is reached. Each block is about half as long as all before.
+// with symbol `from`, until the consumer cancels or the snapshot's own size is reached. Each block is about a quarter as long as all before.
 type SketchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`

@@ -484,7 +484,7 @@ func TestSketchesFindTheDifferenceWithinTheirBudget(t *testing.T) {
 		if err != nil || data == nil {
 			t.Fatalf("at %d: %v", at, err)
 		}
-		if length := next - at; at == 0 && length != 64 || at >= 64 && (length > max(at/2, 32) || length > 8192) {
+		if length := next - at; at == 0 && length != 24 || at > 0 && (length > max(at/4, 8) || length > 8192) {
 			t.Fatalf("a block of %d behind %d", length, at)
 		}
 		block, err := sketch.ParseBlock(data)

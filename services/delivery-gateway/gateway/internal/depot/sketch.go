@@ -16,8 +16,8 @@ const (
 	// firstGrowth symbols are made at once, and later at least as many again as there are: every growth walks all elements anew.
 	firstGrowth = 1024
 
-	// firstBlock symbols make the first block, each further one is half as long as all before, within these bounds.
-	firstBlock, leastBlock, mostBlock = 64, 32, 8192
+	// firstBlock symbols make the first block, each further one is a quarter as long as all before, within these bounds: what is sent too much is little beside the rows.
+	firstBlock, leastBlock, mostBlock = 24, 8, 8192
 	// leastWireBytes is the least a symbol takes on the wire.
 	leastWireBytes = 13
 )
@@ -66,7 +66,7 @@ func (s *Sketch) Block(ctx context.Context, from uint64) (block []byte, next uin
 	if from >= s.Length() {
 		return nil, from, nil
 	}
-	length := min(max(from/2, leastBlock), mostBlock)
+	length := min(max(from/4, leastBlock), mostBlock)
 	if from == 0 {
 		length = firstBlock
 	}
