@@ -63,7 +63,7 @@ func newDesk(t *testing.T, partitions uint32) *desk {
 	d := &desk{t: t, p: p, path: filepath.Join(t.TempDir(), "orders.db"), obeyed: make(chan struct{}, 100)}
 	d.cfg = replica.Config{Stream: "orders", Path: d.path, Gateways: []string{p.Gateway()}, RetryFirst: time.Millisecond, RetryLongest: 20 * time.Millisecond,
 		ScrubRowsPerSecond: -1, // what is found is found by what the test does
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		Log:                slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		OnEvent: func(e replica.Event) {
 			d.mu.Lock()
 			d.events = append(d.events, e)
