@@ -35,7 +35,8 @@ func nextPiece(ctx context.Context, d *session.Deliveries, id snapshot.ID) (*del
 			continue
 		}
 		piece := delivery.GetPiece()
-		if of, ok := snapshot.ParseID(piece.GetSnapshot()); delivery.GetKind() != deliveryv1.Delivery_KIND_PIECE || !ok || of != id {
+		of, named := snapshot.ParseID(piece.GetSnapshot()) // most do not say it again: the stream was asked for this one
+		if delivery.GetKind() != deliveryv1.Delivery_KIND_PIECE || len(piece.GetSnapshot()) > 0 && (!named || of != id) {
 			return nil, nil, fault.New(fault.Malformed, "the gateway sent %v where a piece of snapshot %v belongs", delivery.GetKind(), id)
 		}
 		return piece, data, nil

@@ -13,7 +13,7 @@ import (
 
 // piece makes one part of an answer.
 func (k *kept) piece(content deliveryv1.Piece_Content, data []byte, change func(*deliveryv1.Piece)) rsocket.Payload {
-	piece := &deliveryv1.Piece{Snapshot: k.id[:], Content: content}
+	piece := &deliveryv1.Piece{Content: content}
 	if change != nil {
 		change(piece)
 	}

@@ -1127,7 +1127,7 @@ func (x *Delivery) GetPiece() *Piece {
 // Piece is what part of a resynchronisation the data is.
 type Piece struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the snapshot it belongs to.
+	// Of the snapshot it belongs to; KIND_PIECE leaves it out, since the request has named it.
 	Snapshot []byte        `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Content  Piece_Content `protobuf:"varint,2,opt,name=content,proto3,enum=lockstep.delivery.v1.Piece_Content" json:"content,omitempty"`
 	// CONTENT_CHUNK: its number in the manifest.

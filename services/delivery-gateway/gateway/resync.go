@@ -123,10 +123,8 @@ func copied(what func(ctx context.Context, c *depot.Copy, send send) error) func
 		}
 		defer release()
 		return what(ctx, c, func(p *deliveryv1.Piece, data []byte) error {
-			p.Snapshot = c.ID[:]
-			return r.offer(ctx, &deliveryv1.Delivery{
-				Kind: deliveryv1.Delivery_KIND_PIECE, Partition: uint32(c.Lane.Partition), Epoch: uint64(c.At.Epoch), Tail: uint64(c.At.Sequence), Piece: p,
-			}, data)
+			// Nothing the request has said is said again: beside a small repair it would weigh.
+			return r.offer(ctx, &deliveryv1.Delivery{Kind: deliveryv1.Delivery_KIND_PIECE, Piece: p}, data)
 		})
 	}
 }
