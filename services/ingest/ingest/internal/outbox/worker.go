@@ -149,11 +149,12 @@ func (o *Outbox) append(request *sequencerv1.AppendRequest) (*sequencerv1.Append
 		ctx, cancel := context.WithTimeout(o.ctx, o.cfg.AppendTimeout)
 		response, err := o.appender.Append(ctx, request)
 		cancel()
-		if !errors.Is(err, fault.Overloaded) || time.Since(started)+pause > o.cfg.RetryFor {
+		wait := pause/2 + rand.N(pause)
+		if !errors.Is(err, fault.Overloaded) || time.Since(started)+wait > o.cfg.RetryFor {
 			o.watch.Answered(time.Since(started), fault.ReasonOf(err))
 			return response, err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-o.ctx.Done():
