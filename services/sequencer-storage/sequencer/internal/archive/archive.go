@@ -62,7 +62,8 @@ type Archive struct {
 	mu     sync.Mutex // protects what follows
 	kept   map[snapshot.ID]*Kept
 	builds map[segment.LaneNumber]*build
-	ctx    context.Context // of builds; set by Run
+	ctx    context.Context // of builds; ends with Run
+	end    context.CancelFunc
 	wait   sync.WaitGroup  // builds under way
 	counts Counts          // of builds; what is kept is counted when asked
 }
@@ -101,6 +102,7 @@ type Kept struct {
 // Open reads what the folder and the catalogue know, and tidies the difference (I4). known tells whether a lane exists still.
 func Open(dir string, env Env, known func(segment.LaneNumber) bool) (*Archive, error) {
 	a := &Archive{env: env, dir: dir, building: make(chan struct{}, MaxBuilds), kept: map[snapshot.ID]*Kept{}, builds: map[segment.LaneNumber]*build{}}
+	a.ctx, a.end = context.WithCancel(context.Background())
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("the folder of snapshots: %w", err)
 	}
@@ -235,8 +237,8 @@ func (a *Archive) find(l *ledger.Lane, w Wanted) (*Kept, *build, error) {
 	if b := a.builds[l.Number]; b != nil {
 		return nil, b, nil
 	}
-	if a.ctx == nil || a.ctx.Err() != nil {
-		return nil, nil, fault.New(fault.Unavailable, "the service is starting or stopping; ask again")
+	if a.ctx.Err() != nil {
+		return nil, nil, fault.New(fault.Unavailable, "the service is stopping; ask again")
 	}
 	b := &build{done: make(chan struct{})}
 	a.builds[l.Number] = b

@@ -108,12 +108,7 @@ func newLane(n segment.LaneNumber, head, tail lane.Sequence) *ledger.Lane {
 
 func (f *fixture) open(l *ledger.Lane, w archive.Wanted) (*archive.Kept, error) {
 	f.t.Helper()
-	for { // Run may not have said yet that builds may begin
-		k, err := f.Open(f.t.Context(), l, w, func(uint64, uint64) error { return nil })
-		if !errors.Is(err, fault.Unavailable) || f.t.Context().Err() != nil {
-			return k, err
-		}
-	}
+	return f.Open(f.t.Context(), l, w, func(uint64, uint64) error { return nil })
 }
 
 func (f *fixture) mustOpen(l *ledger.Lane) *archive.Kept {

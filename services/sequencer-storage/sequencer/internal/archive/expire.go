@@ -13,12 +13,14 @@ import (
 // expireEvery is how often Run looks for what may go.
 const expireEvery = 5 * time.Second
 
-// Run lets snapshots be built, and removes those that may go, until ctx ends; then it waits for the builds, which end too.
+// Run removes snapshots that may go until ctx ends; then it ends the builds and waits for them.
 func (a *Archive) Run(ctx context.Context) error {
-	a.mu.Lock()
-	a.ctx = ctx
-	a.mu.Unlock()
-	defer a.wait.Wait()
+	defer func() {
+		a.mu.Lock() // so that none begins behind it
+		a.end()
+		a.mu.Unlock()
+		a.wait.Wait()
+	}()
 	t := time.NewTicker(expireEvery)
 	defer t.Stop()
 	for {
