@@ -64,8 +64,8 @@ type Archive struct {
 	builds map[segment.LaneNumber]*build
 	ctx    context.Context // of builds; ends with Run
 	end    context.CancelFunc
-	wait   sync.WaitGroup  // builds under way
-	counts Counts          // of builds; what is kept is counted when asked
+	wait   sync.WaitGroup // builds under way
+	counts Counts         // of builds; what is kept is counted when asked
 }
 
 // Counts is what an Archive keeps, and what it has made since it was opened.
