@@ -76,7 +76,7 @@ bench: build ## Run the benchmarks
 
 .PHONY: bench-peers
 bench-peers: build ## Run the same load through NATS JetStream and Lockstep in turn; prints the ratios
-	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench Beside -benchtime 3x -count 3 -timeout 30m
+	LOCKSTEP_BIN=$(CURDIR)/bin go test ./e2e/bench -run '^$$' -bench '^BenchmarkBeside' -benchtime 3x -count 3 -timeout 30m
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end scenarios only
