@@ -31,6 +31,11 @@ func markOf(m *streamv1.DigestMark) (mark, bool) {
 	return mark{at: lane.Position{Epoch: lane.Epoch(m.GetEpoch()), Sequence: lane.Sequence(m.GetSequence())}, set: digest.Set{Sum: sum, Count: m.GetCount()}}, ok
 }
 
+// wire is the form markOf reads.
+func (m mark) wire() *streamv1.DigestMark {
+	return &streamv1.DigestMark{Epoch: uint64(m.at.Epoch), Sequence: uint64(m.at.Sequence), Sum: m.set.Sum.Append(nil), Count: m.set.Count}
+}
+
 // memo is the replica's own digest at the end of a batch.
 type memo struct {
 	at  lane.Sequence

@@ -14,7 +14,6 @@ import (
 
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
-	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/fault"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/sdk/internal/store"
@@ -130,7 +129,7 @@ func (r *Replica) obey(ctx context.Context, k *link) error {
 			p.State, p.Problem = consumerv1.ResetState_RESET_STATE_FAILED, err.Error()
 		}
 		for _, l := range r.lanes {
-			p.Digests = append(p.Digests, &streamv1.DigestMark{Epoch: uint64(l.Cursor.Epoch), Sequence: uint64(l.Cursor.Sequence), Sum: l.Set.Sum.Append(nil), Count: l.Set.Count})
+			p.Digests = append(p.Digests, mark{l.Cursor, l.Set}.wire())
 		}
 		if err := r.orders.note(p); err != nil {
 			return err

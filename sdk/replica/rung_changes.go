@@ -4,7 +4,6 @@ import (
 	"context"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
-	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 	"github.com/lockstep-mq/lockstep/sdk/internal/session"
 )
@@ -38,17 +37,16 @@ func (r *Replica) takeChanges(ctx context.Context, k *link, p lane.Partition, si
 	if err != nil || dry {
 		return out, err
 	}
-	out.digest, out.at = t.set, t.at
+	out.at = t.at
 	return out, work.finish()
 }
 
 // outcome is what a rung did to a lane.
 type outcome struct {
-	rung   Rung
-	rows   uint64 // put and deleted
-	moved  uint64 // bytes over the network
-	at     lane.Position
-	digest digest.Set
+	rung  Rung
+	rows  uint64 // put and deleted
+	moved uint64 // bytes over the network
+	at    lane.Position
 	// What a repair found.
 	differing, missing, extra uint64
 }

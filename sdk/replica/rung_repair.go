@@ -60,18 +60,14 @@ func (r *Replica) repair(ctx context.Context, k *link, p lane.Partition, dry boo
 	if err != nil || dry {
 		return out, err
 	}
-	out.rows, out.at, out.digest = work.rows, t.at, t.set
+	out.rows, out.at = work.rows, t.at
 	return out, work.finish()
 }
 
 // located finds the rows with these IDs; there must be one for each.
 func (r *Replica) located(p lane.Partition, ids []sketch.ID) ([]store.Row, error) {
-	wanted := make(map[sketch.ID]struct{}, len(ids))
-	for _, id := range ids {
-		wanted[id] = struct{}{}
-	}
 	rows := make([]store.Row, 0, len(ids))
-	err := r.gen.Locate(p, wanted, func(row store.Row) error {
+	err := r.gen.Locate(p, ids, func(row store.Row) error {
 		rows = append(rows, row)
 		return nil
 	})

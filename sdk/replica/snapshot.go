@@ -68,28 +68,38 @@ func snapshotOf(ctx context.Context, s *session.Session, m store.Meta, want snap
 
 // readOffer reads the answer to one request.
 func readOffer(ctx context.Context, d *session.Deliveries, want snapshotWanted) (offer, error) {
+	_, encoded, id, err := named(ctx, d, want.Partition, want.Waiting)
+	if err != nil {
+		return offer{}, err
+	}
+	m, err := snapshot.ParseManifest(encoded, id)
+	return offer{Manifest: m, ID: id, Encoded: encoded}, err
+}
+
+// named reads the answer to a request for a snapshot until it names one. waiting is told how far its making is; nil for nobody.
+func named(ctx context.Context, d *session.Deliveries, p lane.Partition, waiting func(done, expected uint64)) (*deliveryv1.Delivery, []byte, snapshot.ID, error) {
 	for {
 		delivery, data, err := d.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return offer{}, fault.New(fault.Unavailable, "the gateway ended its answer without a snapshot of partition %d", want.Partition)
+			err = fault.New(fault.Unavailable, "the gateway ended its answer without a snapshot of partition %d", p)
 		}
 		if err != nil {
-			return offer{}, err
+			return nil, nil, snapshot.ID{}, err
 		}
+		piece := delivery.GetPiece()
 		switch delivery.GetKind() {
 		case deliveryv1.Delivery_KIND_STATUS:
-			if want.Waiting != nil {
-				want.Waiting(delivery.GetPiece().GetDone(), delivery.GetPiece().GetExpected())
+			if piece != nil && waiting != nil {
+				waiting(piece.GetDone(), piece.GetExpected())
 			}
 		case deliveryv1.Delivery_KIND_BOOTSTRAP:
-			id, ok := snapshot.ParseID(delivery.GetPiece().GetSnapshot())
+			id, ok := snapshot.ParseID(piece.GetSnapshot())
 			if !ok || id.IsZero() {
-				return offer{}, fault.New(fault.Malformed, "the gateway gives a snapshot of partition %d without its id", want.Partition)
+				return nil, nil, snapshot.ID{}, fault.New(fault.Malformed, "the gateway gives a snapshot of partition %d without its id", p)
 			}
-			m, err := snapshot.ParseManifest(data, id)
-			return offer{Manifest: m, ID: id, Encoded: data}, err
+			return delivery, data, id, nil
 		default:
-			return offer{}, fault.New(fault.Malformed, "the gateway sent %v where a snapshot was asked for", delivery.GetKind())
+			return nil, nil, snapshot.ID{}, fault.New(fault.Malformed, "the gateway sent %v where a snapshot was asked for", delivery.GetKind())
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	consumerv1 "github.com/lockstep-mq/lockstep/api/consumer/v1"
-	streamv1 "github.com/lockstep-mq/lockstep/api/stream/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
 	"github.com/lockstep-mq/lockstep/libs/message-common/lane"
 )
@@ -216,7 +215,7 @@ func (r *Replica) health() *consumerv1.Health {
 		h.Rung = s.On.wire()
 	}
 	for _, l := range s.Lanes {
-		h.Digests = append(h.Digests, &streamv1.DigestMark{Epoch: uint64(l.Cursor.Epoch), Sequence: uint64(l.Cursor.Sequence), Sum: l.Digest.Sum.Append(nil), Count: l.Digest.Count})
+		h.Digests = append(h.Digests, mark{l.Cursor, l.Digest}.wire())
 	}
 	if s.Problem != nil {
 		h.Problem = s.Problem.Error()

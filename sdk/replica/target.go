@@ -2,8 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	deliveryv1 "github.com/lockstep-mq/lockstep/api/delivery/v1"
 	"github.com/lockstep-mq/lockstep/libs/message-common/digest"
@@ -58,29 +56,16 @@ func askTarget(ctx context.Context, s source, p lane.Partition, atLeast lane.Pos
 }
 
 func readTarget(ctx context.Context, d *session.Deliveries, p lane.Partition, told func(done, expected uint64)) (target, error) {
-	for {
-		delivery, _, err := d.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return target{}, fault.New(fault.Unavailable, "the gateway ended the request for a snapshot without naming one")
-		}
-		if err != nil {
-			return target{}, err
-		}
-		piece := delivery.GetPiece()
-		if delivery.GetKind() == deliveryv1.Delivery_KIND_STATUS {
-			if piece != nil && told != nil {
-				told(piece.GetDone(), piece.GetExpected())
-			}
-			continue
-		}
-		id, named := snapshot.ParseID(piece.GetSnapshot())
-		m, proven := markOf(delivery.GetDigest())
-		if delivery.GetKind() != deliveryv1.Delivery_KIND_BOOTSTRAP || !named || !proven {
-			return target{}, fault.New(fault.Malformed, "the gateway sent %v where a snapshot's name belongs", delivery.GetKind())
-		}
-		return target{
-			id: id, partition: p, at: m.at, timeMS: delivery.GetTailTimeMs(), set: m.set,
-			floor: lane.Sequence(piece.GetFloor()), rowBytes: piece.GetRowBytes(), moved: d.MovedBytes(),
-		}, nil
+	delivery, _, id, err := named(ctx, d, p, told)
+	if err != nil {
+		return target{}, err
 	}
+	m, ok := markOf(delivery.GetDigest())
+	if !ok {
+		return target{}, fault.New(fault.Malformed, "the gateway names snapshot %v of partition %d without its digest", id, p)
+	}
+	return target{
+		id: id, partition: p, at: m.at, timeMS: delivery.GetTailTimeMs(), set: m.set,
+		floor: lane.Sequence(delivery.GetPiece().GetFloor()), rowBytes: delivery.GetPiece().GetRowBytes(), moved: d.MovedBytes(),
+	}, nil
 }

@@ -179,11 +179,7 @@ func (v *verification) lane(ctx context.Context, l store.Lane, ids []sketch.ID) 
 		return err
 	}
 	mine := map[string]lane.Sequence{}
-	wanted := make(map[sketch.ID]struct{}, len(found.Ours))
-	for _, id := range found.Ours {
-		wanted[id] = struct{}{}
-	}
-	err = v.view.Locate(l.Partition, wanted, func(row store.Row) error {
+	err = v.view.Locate(l.Partition, found.Ours, func(row store.Row) error {
 		mine[row.Key] = row.Sequence
 		return nil
 	})

@@ -60,23 +60,27 @@ func survey(c *sqlite3.SQLiteConn, m Meta, want func(lane.Partition) bool) (Surv
 }
 
 // Locate visits the rows of a partition whose element IDs are among ids.
-func (g *Generation) Locate(p lane.Partition, ids map[sketch.ID]struct{}, visit func(Row) error) error {
+func (g *Generation) Locate(p lane.Partition, ids []sketch.ID, visit func(Row) error) error {
 	return explain(locate(g.raw, g.meta, p, ids, visit), "find rows")
 }
 
 // Locate is Generation's of a file seen at one moment.
-func (v *View) Locate(p lane.Partition, ids map[sketch.ID]struct{}, visit func(Row) error) error {
+func (v *View) Locate(p lane.Partition, ids []sketch.ID, visit func(Row) error) error {
 	return explain(locate(v.raw, v.meta, p, ids, visit), "find rows")
 }
 
-func locate(c *sqlite3.SQLiteConn, m Meta, p lane.Partition, ids map[sketch.ID]struct{}, visit func(Row) error) error {
+func locate(c *sqlite3.SQLiteConn, m Meta, p lane.Partition, ids []sketch.ID, visit func(Row) error) error {
 	if len(ids) == 0 {
 		return nil
+	}
+	wanted := make(map[sketch.ID]struct{}, len(ids))
+	for _, id := range ids {
+		wanted[id] = struct{}{}
 	}
 	h := digest.NewHasher(m.DigestSeed)
 	return each(c, "SELECT "+rowColumns+",rowid FROM "+quoted(string(m.Stream)), columns+1, func(row []driver.Value) error {
 		key, e, sequence, _ := element(h, row)
-		if _, ok := ids[sketch.IDOf(e)]; !ok || lane.Of(key, m.Partitions) != p {
+		if _, ok := wanted[sketch.IDOf(e)]; !ok || lane.Of(key, m.Partitions) != p {
 			return nil
 		}
 		return visit(Row{ID: row[columns].(int64), Key: string(key), Sequence: lane.Sequence(sequence), Element: e})
